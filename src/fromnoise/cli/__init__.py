@@ -1,0 +1,57 @@
+"""The command line: demo, train, sample, look, runs. Heavy imports happen inside each command."""
+
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from fromnoise import __version__
+from fromnoise.cli import demo, look, runs, sample, train
+from fromnoise.errors import FromnoiseError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: importing rich alone would take half of the 0.2 s that help may take
+)
+app.command("demo")(demo.demo)
+app.command("train")(train.train)
+app.command("sample")(sample.sample)
+app.add_typer(look.app, name="look")
+app.command("runs")(runs.runs)
+
+
+def _version(wanted: bool) -> bool:
+    if wanted:
+        typer.echo(f"fromnoise {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Train an image generator on your own pictures, and see through it.
+
+    Exit codes: 0 done, 2 wrong use, 3 stopped and saved, 4 stopped unsaved,
+    5 other pictures than the run's, 6 could not save, 7 a number became NaN,
+    9 no usable checkpoint, 10 run in use, 70 a bug.
+    """
+
+
+def main() -> None:
+    """Run a command; a user's mistake ends in one sentence and its exit code, a bug in a traceback and 70."""
+    try:
+        app(standalone_mode=True)
+    except FromnoiseError as error:
+        typer.echo(f"fromnoise: {error}", err=True)
+        sys.exit(error.exit_code)
+    except Exception:
+        traceback.print_exc()
+        typer.echo("fromnoise: this is a bug; what you had saved is intact.", err=True)
+        sys.exit(70)

@@ -1,0 +1,176 @@
+"""What commands show while they work: rich progress on a terminal, plain lines elsewhere, JSON on request."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from fromnoise.session import Session
+    from fromnoise.training import TrainStep
+
+Style = Literal["lines", "json", "quiet"]
+LINE_EVERY = 5.0  # seconds between plain lines
+SMOOTH = 0.95  # of the loss shown
+
+
+def echo(text: str, err: bool = False) -> None:
+    """One line to the user."""
+    typer.echo(text, err=err)
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be said from here."""
+    here, full = Path.cwd(), path.resolve()
+    return str(full.relative_to(here)) if full.is_relative_to(here) else str(full)
+
+
+class Display:
+    """Everything ``train`` and ``demo`` say."""
+
+    def __init__(self, style: Style) -> None:
+        self.style = style
+        self.packed_at = 0.0
+
+    def say(self, text: str) -> None:
+        """One line, unless quiet or JSON."""
+        if self.style == "lines":
+            echo(text)
+
+    def record(self, event: str, **fields: Any) -> None:
+        """One JSON line, if asked for."""
+        if self.style == "json":
+            echo(json.dumps({"event": event, **fields}, default=str))
+
+    def packing(self, done: int, total: int) -> None:
+        """Progress of reading the pictures, a line every few seconds."""
+        if time.monotonic() - self.packed_at > 1.0:
+            self.packed_at = time.monotonic()
+            self.say(f"Reading the pictures: {done:,} of {total:,}")
+
+    def session(self, session: "Session") -> None:
+        """The pictures, the machine and the recipe."""
+        images, machine = session.images, session.machine
+        self.record("recipe", recipe=session.recipe.model_dump(mode="json"), machine=asdict(machine))
+        height, width, channels = images.shape
+        self.say(
+            f"Pictures: {len(images):,} of {height}x{width}, {channels} channels; {len(images.train):,} to train on, "
+            f"{len(images.heldout):,} held out" + (f"; classes: {', '.join(images.classes)}" if images.classes else "")
+        )
+        for decision in images.report.decisions:
+            self.say(f"  {decision}")
+        for refused in images.report.refused:
+            self.say(f"  refused {refused.name}: {refused.reason}")
+        self.say(
+            f"Machine: {machine.device_name}, {machine.threads} threads, "
+            f"{machine.matrix_gflops_float32:,.0f} GFLOP/s float32, {machine.matrix_gflops_bf16:,.0f} bfloat16"
+        )
+        self.say(f"Recipe: {_recipe_text(session.recipe)}")
+
+    @contextmanager
+    def training(self, session: "Session") -> "Iterator[Callable[[TrainStep], None]]":
+        """Gives what shows each step."""
+        if self.style == "lines" and _terminal():
+            with _bar(session) as show:
+                yield show
+        else:
+            yield self._line(session)
+
+    def _line(self, session: "Session") -> "Callable[[TrainStep], None]":
+        pace, said = _Pace(session.images_seen), 0.0
+
+        def show(step: "TrainStep") -> None:
+            nonlocal said
+            pace.take(step)
+            now = time.monotonic()
+            if now - said > LINE_EVERY or step.sheet or step.images_seen >= step.images_total:
+                said = now
+                self.say(pace.text(step))
+                self.record("step", **asdict(step))
+
+        return show
+
+    def finished(self, session: "Session", step: "TrainStep") -> None:
+        """The end of a run and what to do with it."""
+        self.record("end", images_seen=step.images_seen, seconds=step.seconds)
+        self.say(f"Finished: {step.images_seen:,} images seen in {clock(step.seconds)}.")
+        if step.sheet:
+            self.say(f"Last sheet: {shown(step.sheet)}")
+        self.say(f"Next: fromnoise sample {shown(session.folder.path)}")
+
+
+class _Pace:
+    """Rate, time left and a smoothed loss from the steps seen."""
+
+    def __init__(self, images_seen: int) -> None:
+        self.first_seen, self.first_time = images_seen, time.monotonic()
+        self.loss, self.weight, self.sheet = 0.0, 0.0, ""
+
+    def take(self, step: "TrainStep") -> None:
+        self.loss = SMOOTH * self.loss + (1 - SMOOTH) * step.loss
+        self.weight = SMOOTH * self.weight + (1 - SMOOTH)
+        self.sheet = shown(step.sheet) if step.sheet else self.sheet
+
+    def rate(self, step: "TrainStep") -> float:
+        return (step.images_seen - self.first_seen) / max(time.monotonic() - self.first_time, 1e-9)
+
+    def text(self, step: "TrainStep") -> str:
+        left = (step.images_total - step.images_seen) / max(self.rate(step), 1e-9)
+        parts = [
+            f"{step.images_seen:,} of {step.images_total:,} images",
+            f"{self.rate(step):,.0f} images/s",
+            f"{clock(left)} left",
+            f"loss {self.loss / self.weight:.4f}",
+        ]
+        if step.probe and step.probe.heldout:
+            parts.append(f"held-out {sum(step.probe.heldout) / len(step.probe.heldout):.4f}")
+        if step.sheet:
+            parts.append(shown(step.sheet))
+        return "  ".join(parts)
+
+
+@contextmanager
+def _bar(session: "Session") -> "Iterator[Callable[[TrainStep], None]]":
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    pace = _Pace(session.images_seen)
+    columns = (BarColumn(bar_width=28), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, refresh_per_second=4) as progress:
+        task = progress.add_task("", total=session.images_total, completed=session.images_seen, text="starting")
+
+        def show(step: "TrainStep") -> None:
+            pace.take(step)
+            progress.update(task, completed=step.images_seen, total=step.images_total, text=pace.text(step))
+            if step.sheet:
+                progress.console.print(f"[dim]{pace.text(step)}[/dim]", highlight=False)
+
+        yield show
+
+
+def _terminal() -> bool:
+    from rich.console import Console
+
+    return Console().is_terminal
+
+
+def clock(seconds: float) -> str:
+    """90 -> 1:30."""
+    whole = max(int(seconds), 0)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def _recipe_text(recipe: Any) -> str:
+    fields = recipe.model_dump(mode="json", exclude={"pictures"})
+    return ", ".join(f"{name} {_flat(value)}" for name, value in fields.items())
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{name} {_flat(inner)}" for name, inner in value.items()) + ")"
+    return str(value)

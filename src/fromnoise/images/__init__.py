@@ -1,0 +1,27 @@
+"""Image space: a folder, an array or the embedded set -> images with a ValueSpec -> x0 in [-1, 1], and back.
+
+The only room that knows files, value ranges and colour modes. A set is scanned and decided on once, packed into
+the user's cache as raw uint8 (N, H, W, C) and mapped from there; sizes are always (height, width).
+"""
+
+from fromnoise.images.image_set import ImageSet
+from fromnoise.images.png import encode_png, read_png_text
+from fromnoise.images.report import Refused, ScanReport
+from fromnoise.images.resize import parse_size
+from fromnoise.images.show import beside, enlarge, montage
+from fromnoise.images.source import open_images
+from fromnoise.images.spec import ValueSpec
+
+__all__ = [
+    "ImageSet",
+    "Refused",
+    "ScanReport",
+    "ValueSpec",
+    "beside",
+    "encode_png",
+    "enlarge",
+    "montage",
+    "open_images",
+    "parse_size",
+    "read_png_text",
+]

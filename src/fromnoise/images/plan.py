@@ -1,0 +1,120 @@
+"""What all images of a set become: one size, one kind of channels, classes. Each decision is one sentence."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from fromnoise.images.decode import CHANNELS, Header, Kind
+from fromnoise.images.resize import Fit, Size
+
+SIDE = 64  # pixels of the longer side that a set gets when nobody asks for another
+SAME_SHAPE = 1.01  # largest ratio of two aspect ratios that count as one: sizes are whole numbers
+
+
+def commonest_kind(kinds: Iterable[Kind]) -> Kind:
+    """The kind most images have; with equal counts the one with more channels, which loses nothing."""
+    counts = Counter(kinds)
+    return max(counts, key=lambda kind: (counts[kind], CHANNELS[kind]))
+
+
+def choose_size(sizes: Iterable[Size], asked: Size | None) -> Size:
+    """``asked``, else the one size there is if it is at most 64 x 64, else one with at most 64 a side.
+
+    Images of one shape keep it; of several shapes become a square. The largest image bounds the side, so a set
+    of small images is not enlarged.
+    """
+    if asked:
+        return asked
+    found = set(sizes)
+    largest = max(max(size) for size in found)
+    if len(found) == 1 and largest <= SIDE:
+        return found.pop()
+    side = min(SIDE, largest)
+    aspects = [height / width for height, width in found]
+    if max(aspects) > SAME_SHAPE * min(aspects):
+        return side, side
+    height, width = max(found)
+    scale = side / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def size_sentence(sizes: Sequence[Size], chosen: Size, asked: Size | None, fit: Fit) -> str:
+    """Why the set has the size it has."""
+    found = set(sizes)
+    if found == {chosen}:
+        return f"All images are {_shown(chosen)} (height x width) and stay as they are."
+    ways = {
+        "crop": "cropped to the middle and resized",
+        "pad": "resized whole, with a border around it,",
+        "stretch": "stretched",
+    }
+    span = f"from {_shown(min(found))} to {_shown(max(found))}" if len(found) > 1 else _shown(min(found))
+    origin = "as asked" if asked else "--size chooses another"
+    return f"Sizes are {span} (height x width); each image is {ways[fit]} to {_shown(chosen)} ({origin})."
+
+
+def _shown(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def kind_sentences(headers: Sequence[Header], kind: Kind) -> list[str]:
+    """What happened to colours, orientation and frames of the images in the set."""
+    others = Counter(header.kind for header in headers if header.kind != kind)
+    converted = ", ".join(f"{count:,} {name}" for name, count in others.most_common())
+    palettes = sum(header.palette for header in headers)
+    grey_alpha = sum(header.grey_alpha for header in headers)
+    frames = sum(header.frames > 1 for header in headers)
+    turned = sum(header.turned for header in headers)
+    said = (
+        (bool(others), f"Most images are {kind}; {converted} became {kind}, nothing was lost."),
+        (palettes, f"With a palette, read as RGB, or as RGBA where transparent: {palettes:,}."),
+        (grey_alpha, f"Grey with transparency, read as RGBA: {grey_alpha:,}."),
+        (frames, f"Files with several frames, of which the first was taken: {frames:,}."),
+        (turned, f"Turned upright, as their EXIF says: {turned:,}."),
+    )
+    return [sentence for holds, sentence in said if holds]
+
+
+def classes_of(names: Sequence[str]) -> tuple[list[str | None], str]:
+    """(class of each picture, how that was decided). All None where there are no classes.
+
+    The class is the first folder of the name, below the folder that all of them share.
+    """
+    shared = _shared_folder(names)
+    firsts = [name[len(shared) :].split("/")[0] if "/" in name[len(shared) :] else None for name in names]
+    folders = {each for each in firsts if each is not None}
+    top = firsts.count(None)
+    where = f" in {shared.rstrip('/')}" if shared else ""
+    if not folders:
+        return firsts, f"All pictures lie in one folder{where}, so there are no classes."
+    if top:
+        return [None] * len(names), (
+            f"Pictures lie both at the top{where} ({top:,}) and in sub-folders ({len(names) - top:,}), so all are "
+            "one set without classes; move those at the top into a sub-folder to train with classes."
+        )
+    return firsts, f"The {len(folders)} sub-folders{where} are the classes: {_listed(sorted(folders))}."
+
+
+def _shared_folder(names: Sequence[str]) -> str:
+    """The longest ``a/b/`` that all names start with."""
+    first, last = min(names).split("/")[:-1], max(names).split("/")[:-1]
+    shared = []
+    for one, other in zip(first, last, strict=False):
+        if one != other:
+            break
+        shared.append(one)
+    return "".join(f"{part}/" for part in shared)
+
+
+def _listed(names: Sequence[str], most: int = 12) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def split_sentence(n: int, heldout: int, copies: int) -> list[str]:
+    """How many images are held out, and what is known of exact copies."""
+    said = [f"{heldout:,} of {n:,} images are held out, chosen by their pixels, to check the training against."]
+    if not heldout:
+        said = [f"No images are held out: {n:,} are too few to spare any."]
+    if copies:
+        said.append(f"{copies:,} images are exact copies of others; all copies of an image stay on one side.")
+    return said

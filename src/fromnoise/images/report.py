@@ -1,0 +1,48 @@
+"""What one scan found, decided and refused."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A file that should have been a picture and is not in the set."""
+
+    name: str  # relative to the source
+    reason: str  # "truncated: the data end before the picture does"; the first word is one of a fixed few
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """Every file of the source has one verdict: usable, refused, other or hidden."""
+
+    source: str
+    found: int  # files, links and the like, or images of an array
+    usable: int
+    refused: tuple[Refused, ...]
+    other: tuple[str, ...]  # names of files that do not claim to be pictures
+    hidden: tuple[str, ...]  # names that start with a dot, or lie in such a folder or in __MACOSX
+    sizes: tuple[tuple[tuple[int, int], int], ...]  # ((height, width), count), commonest first
+    kinds: tuple[tuple[str, int], ...]  # ("grey" | "RGB" | "RGBA", count) as stored, commonest first
+    class_counts: tuple[tuple[str, int], ...]  # in the order of the labels; empty without classes
+    decisions: tuple[str, ...]  # one sentence each: what was decided, and how to decide otherwise
+    n_train: int
+    n_heldout: int
+
+    def to_json(self) -> dict[str, object]:
+        """A plain dict; tuples become lists on disk."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "ScanReport":
+        """The inverse of ``to_json``, also of what JSON made of it."""
+        refused = tuple(Refused(**each) for each in record["refused"])
+        rest = {key: _tuples(value) for key, value in record.items() if key != "refused"}
+        return cls(refused=refused, **rest)
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(_tuples(inner) for inner in value)
+    return value

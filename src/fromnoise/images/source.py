@@ -1,0 +1,99 @@
+"""The door of the room: whatever holds pictures -> an ImageSet."""
+
+import difflib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from fromnoise.errors import UseError
+from fromnoise.images.array_source import ArraySource, from_file, from_memory
+from fromnoise.images.drawn_source import DrawnSource
+from fromnoise.images.folder_source import FolderSource, Progress, Replan
+from fromnoise.images.image_set import ImageSet
+from fromnoise.images.pack import open_pack, pack_path, write_pack
+from fromnoise.images.resize import Fit, Size
+from fromnoise.menagerie import Menagerie
+
+ARRAY_ENDINGS = (".npy", ".npz")
+
+
+# Each has key_parts(), all that its values depend on, and readings(), to be tried in turn until one ends.
+Source = FolderSource | ArraySource | DrawnSource
+
+
+def open_images(
+    source: str | os.PathLike[str] | np.ndarray,
+    *,
+    size: Size | None = None,
+    fit: Fit = "crop",
+    progress: Progress | None = None,
+) -> ImageSet:
+    """The images of a folder, a .npy or .npz file, an array, or the embedded set (``menagerie:20000@7``).
+
+    They are decoded once into a packed copy in the user's cache and found there the next time. ``size`` is
+    (height, width); left out, images of one size up to 64 stay as they are and others get at most 64 a side.
+    ``progress(done, total)`` is called while packing, and not at all when the packed copy is there.
+    Raises ``UseError`` if there is nothing usable, ``CouldNotSave`` if the cache cannot take the copy.
+    """
+    name, opened = _source(source)
+    path = pack_path(name, repr((size, fit)).encode(), *opened.key_parts())
+    found = open_pack(path)
+    if found is None:
+        _pack(path, opened, size, fit, progress or _silent)
+        found = open_pack(path)
+    if found is None:
+        raise UseError(f"The packed copy in {path} vanished as it was made: run the command again.")
+    return found
+
+
+def _pack(path: Path, source: Source, size: Size | None, fit: Fit, progress: Progress) -> None:
+    for reading in source.readings(size, fit, progress):
+        try:
+            write_pack(path, reading)
+        except Replan:
+            continue
+        return
+
+
+def _silent(done: int, total: int) -> None:
+    pass
+
+
+def _source(given: str | os.PathLike[str] | np.ndarray) -> tuple[str, Source]:
+    """(a name for people, the source)."""
+    if isinstance(given, np.ndarray):
+        return "array", from_memory(given)
+    if isinstance(given, str) and (given == "menagerie" or given.startswith(("menagerie:", "menagerie@"))):
+        return "menagerie", DrawnSource(given, Menagerie.parse(given))
+    path = Path(os.path.realpath(os.path.expanduser(given)))
+    if os.path.isdir(path):
+        return path.name, FolderSource(path)
+    if os.path.isfile(path) and path.suffix.lower() in ARRAY_ENDINGS:
+        return path.stem, from_file(path)
+    raise UseError(_why_not(given, path))
+
+
+def _why_not(given: str | os.PathLike[str], path: Path) -> str:
+    looked = f"Looked for pictures at {given}"
+    if os.path.isfile(path):
+        return (
+            f"{looked}, but that is a single {path.suffix or 'file'}: give the folder that holds the pictures, "
+            "or a .npy or .npz file; archives must be unpacked first."
+        )
+    if os.path.lexists(path):
+        return f"{looked}, but that is neither a folder nor a file."
+    parent = next(folder for folder in path.parents if os.path.isdir(folder))
+    if parent != path.parent:
+        return f"{looked}, but there is no {path.relative_to(parent).parts[0]} in {parent}: check the path."
+    return f"{looked}, but there is no such folder or file: {_nearby(path)}"
+
+
+def _nearby(path: Path) -> str:
+    there = sorted(each.name for each in path.parent.iterdir() if not each.name.startswith("."))
+    if near := difflib.get_close_matches(path.name, there, n=3):
+        return f"did you mean {' or '.join(near)}?"
+    if not there:
+        return f"{path.parent} is empty."
+    more = f" and {len(there) - 5} more" if len(there) > 5 else ""
+    return f"{path.parent} holds {', '.join(there[:5])}{more}."

@@ -1,0 +1,24 @@
+"""Records -> pictures: strips, films and sheets. Never calls a net.
+
+A figure is dark words on white: a title, the pictures, one sentence, and what they were computed from. Pixels are
+enlarged by whole factors, never smoothed; whatever is not shown in its own values says on which scale it is.
+"""
+
+from fromnoise.look.films import Film, film, forward_film, reverse_film
+from fromnoise.look.info import info
+from fromnoise.look.page import Figure, compose
+from fromnoise.look.sheet import sheet
+from fromnoise.look.strips import forward_strip, reverse_strip
+
+__all__ = [
+    "Figure",
+    "Film",
+    "compose",
+    "film",
+    "forward_film",
+    "forward_strip",
+    "info",
+    "reverse_film",
+    "reverse_strip",
+    "sheet",
+]

@@ -1,0 +1,55 @@
+"""From the numbers of the mathematics to what the eye sees; nothing is rescaled without its own scale being drawn.
+
+Images are shown as the files mean them. A noisy image x_t grows with the schedule, so it is shown as
+x_t / sqrt(alpha**2 + sigma**2), whose noise never exceeds sd 1. Noise is signed and shown from -3 to 3 sd: in grey
+sets blue-white-orange, in colour sets each channel around the middle grey.
+"""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, UInt8
+
+from fromnoise.images import ValueSpec
+from fromnoise.noise import Schedule
+
+SPAN = 3.0  # sd of noise on either side of the middle of a signed scale
+# From -3 to 3 sd. Both sides darken alike, so that the sign shows in the hue alone and the size in the lightness.
+_STOPS = np.array([[10, 92, 175], [116, 181, 222], [255, 255, 255], [242, 153, 62], [158, 63, 0]], np.float64)
+
+
+def pictures(x0: Float[torch.Tensor, "n c h w"], spec: ValueSpec) -> tuple[UInt8[np.ndarray, "n h w c"], int]:
+    """[-1, 1] -> the values of a file, and how many lay outside and were drawn black or white."""
+    return spec.decode(x0.detach().cpu().permute(0, 2, 3, 1).numpy())
+
+
+def unit_scale(x_t: Float[torch.Tensor, "n *shape"], schedule: Schedule, t: float) -> Float[torch.Tensor, "n *shape"]:
+    """x_t / sqrt(alpha**2 + sigma**2): what x_t would be were the schedule variance preserving."""
+    alpha, sigma = schedule.alpha_sigma(t)
+    return x_t / math.hypot(float(alpha), float(sigma))
+
+
+def noise(eps: Float[torch.Tensor, "n c h w"]) -> UInt8[np.ndarray, "n h w 3"]:
+    """Noise of unit variance in the colours of its scale; of RGBA the three colours are shown."""
+    values = eps.detach().cpu().permute(0, 2, 3, 1).numpy().astype(np.float64)
+    return diverging(values[..., 0]) if values.shape[-1] == 1 else around_grey(values[..., :3])
+
+
+def diverging(values: Float64[np.ndarray, "*n"]) -> UInt8[np.ndarray, "*n 3"]:
+    """Blue below zero, white at zero, orange above; the ends stand at -3 and 3 and beyond."""
+    place = (np.clip(values, -SPAN, SPAN) + SPAN) / (2 * SPAN) * (len(_STOPS) - 1)
+    channels = [np.interp(place, np.arange(len(_STOPS)), _STOPS[:, c]) for c in range(3)]
+    return np.rint(np.stack(channels, -1)).astype(np.uint8)
+
+
+def around_grey(values: Float64[np.ndarray, "*n"]) -> UInt8[np.ndarray, "*n"]:
+    """-3 and below black, zero the middle grey, 3 and above full."""
+    return np.rint((np.clip(values, -SPAN, SPAN) / SPAN + 1.0) * 127.5).astype(np.uint8)
+
+
+def signed_bar(channels: int, width: int, height: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
+    """The scale of ``noise``, from -3 on the left to 3 on the right."""
+    values = np.linspace(-SPAN, SPAN, width)
+    row = diverging(values) if channels == 1 else np.repeat(around_grey(values)[:, None], 3, axis=1)
+    return np.repeat(row[None], height, axis=0)

@@ -1,0 +1,11 @@
+"""Backbones: tensors in, tensors out. They know nothing of diffusion: a number per image tells them where they are.
+
+Only a small closed set of operations is used (linear, convolution, normalisation, SiLU, attention, pixel shuffle,
+nearest upsampling), so that any net can be carried to other runtimes.
+"""
+
+from fromnoise.nets.mlp import MLP, MLPSpec
+from fromnoise.nets.parts import Attention
+from fromnoise.nets.unet import UNet, UNetSpec
+
+__all__ = ["MLP", "Attention", "MLPSpec", "UNet", "UNetSpec"]

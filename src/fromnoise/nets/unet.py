@@ -1,0 +1,83 @@
+"""A U-Net for images of any height, width and number of channels (Ronneberger et al. 2015, arXiv 1505.04597)."""
+
+import itertools
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fromnoise.nets.parts import Attention, Block, Embedding, Norm, zero_start
+from fromnoise.noise import Condition
+
+
+class UNetSpec(BaseModel):
+    """What a U-Net is, in full: equal specs build nets of equal shapes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: PositiveInt  # of the image
+    classes: NonNegativeInt = 0  # 0 = unconditional
+    patch: PositiveInt = 2  # pixels folded into channels before the first convolution, each way
+    width: int = Field(32, gt=0, multiple_of=16)  # channels at the finest level
+    multipliers: tuple[PositiveInt, ...] = (1, 2)  # channels of each level over width; each level halves the size
+    blocks: PositiveInt = 2  # per level, each way
+    attention: bool = True  # over all positions, once, at the coarsest level
+
+
+class UNet(nn.Module):
+    """Tensors in, tensors out: (B, C, H, W) and a number per image -> (B, C, H, W)."""
+
+    def __init__(self, spec: UNetSpec) -> None:
+        super().__init__()
+        widths, size = [spec.width * m for m in spec.multipliers], 4 * spec.width
+        folded = spec.channels * spec.patch**2
+        self.spec = spec
+        self.multiple = spec.patch * 2 ** (len(widths) - 1)
+        self.embedding = Embedding(size, spec.classes)
+        self.enter = nn.Conv2d(folded, widths[0], 3, padding=1)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for width in widths:
+            self.down.append(nn.ModuleList(Block(width, width, size) for _ in range(spec.blocks)))
+            self.up.append(nn.ModuleList(Block(2 * width, width, size) for _ in range(spec.blocks)))
+        pairs = list(itertools.pairwise(widths))
+        self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
+        self.grow = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairs)
+        self.middle = Attention(widths[-1]) if spec.attention else nn.Identity()
+        self.leave = nn.Sequential(Norm(widths[0]), nn.SiLU(), zero_start(nn.Conv2d(widths[0], folded, 3, padding=1)))
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], number: Float[Tensor, " b"], condition: Condition
+    ) -> Float[Tensor, "b c h w"]:
+        """Any h and w: padded with zeros inside to the multiple the levels need, and cut back."""
+        height, width = x.shape[-2:]
+        embedding = self.embedding(number, condition.class_index)
+        padded = functional.pad(x, self._padding(height, width))
+        hidden = self.enter(
+            functional.pixel_unshuffle(padded, self.spec.patch).contiguous(memory_format=torch.channels_last)
+        )
+        out = functional.pixel_shuffle(self.leave(self._levels(hidden, embedding)), self.spec.patch)
+        left, _, top, _ = self._padding(height, width)
+        return out[..., top : top + height, left : left + width]
+
+    def _padding(self, height: int, width: int) -> tuple[int, int, int, int]:
+        extra_h, extra_w = -height % self.multiple, -width % self.multiple
+        return extra_w // 2, extra_w - extra_w // 2, extra_h // 2, extra_h - extra_h // 2
+
+    def _levels(self, x: Tensor, embedding: Tensor) -> Tensor:
+        kept: list[Tensor] = []
+        for level, blocks in enumerate(self.down):
+            if level > 0:
+                x = self.shrink[level - 1](x)
+            for block in cast(nn.ModuleList, blocks):
+                x = block(x, embedding)
+                kept.append(x)
+        x = self.middle(x)
+        for level in reversed(range(len(self.up))):
+            for block in cast(nn.ModuleList, self.up[level]):
+                x = block(torch.cat([x, kept.pop()], 1), embedding)
+            if level > 0:
+                x = self.grow[level - 1](functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return x

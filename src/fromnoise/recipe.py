@@ -1,0 +1,209 @@
+"""What a run is: one frozen, validated record, derived from the pictures, the machine and the minutes.
+
+Progress is counted in images_seen. A time budget becomes a plan, the total of images_seen, before the first step;
+``plan_positions`` then says where sheets, saves and checks of the rate fall. Nothing here reads a clock.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from fromnoise.machine import Machine
+from fromnoise.nets import Attention, UNet, UNetSpec
+from fromnoise.noise import Condition
+from fromnoise.sample import Sampler
+
+STRATA = 8  # noise levels are reported in this many classes of equal probability
+
+
+class Pictures(BaseModel):
+    """What the run is trained on, as far as the recipe needs to know it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str  # as the user named it
+    identity: str  # SHA-256 of the packed images, labels and meaning of values
+    height: PositiveInt
+    width: PositiveInt
+    channels: PositiveInt
+    classes: tuple[str, ...] = ()
+    train_count: PositiveInt
+    heldout_count: NonNegativeInt
+    sigma_data: PositiveFloat  # standard deviation in [-1, 1]
+
+
+class Recipe(BaseModel):
+    """A whole run. Equal recipes on one machine give equal runs; contradictory ones fail here, with both names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pictures: Pictures
+    net: UNetSpec
+    seed: NonNegativeInt = 0
+    preconditioning: Literal["edm", "eps", "x0", "v", "velocity"] = "edm"
+    schedule: Literal["edm", "vp-linear", "vp-cosine", "flow", "ddpm"] = "edm"
+    weighting: Literal["edm", "min-snr", "flow"] = "edm"
+    levels: Literal["log-normal", "logit-normal", "uniform"] = "log-normal"
+    levels_mean: float = -1.2  # of log(sigma / alpha); not used by uniform
+    levels_deviation: PositiveFloat = 1.2
+    label_dropout: float = Field(0.1, ge=0, lt=1)  # share of training images shown without their class
+    batch: PositiveInt = 64
+    learning_rate: PositiveFloat = 4e-3
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_images: NonNegativeInt = 3_200  # the rate rises linearly over these
+    anneal_from: float = Field(0.5, gt=0, lt=1)  # share of the run after which the rate falls linearly to zero
+    ema_relative_std: float = Field(0.07, gt=0, lt=0.28)  # length of the average, as a share of the run
+    dtype: Literal["bfloat16", "float32"] = "float32"  # of the products inside the net while training
+    minutes: PositiveFloat | None = None  # the budget; None = images_total stands as it is
+    images_total: PositiveInt  # the plan made before the first step
+    sampler: Sampler = Sampler()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Recipe":
+        pairs = (
+            ("net.channels", self.net.channels, "pictures.channels", self.pictures.channels),
+            ("net.classes", self.net.classes, "len(pictures.classes)", len(self.pictures.classes)),
+            ("batch % 8", self.batch % STRATA, "0", 0),
+        )
+        for left, found, right, wanted in pairs:
+            if found != wanted:
+                raise ValueError(f"{left} is {found} but {right} is {wanted}; they must agree")
+        if self.sampler.steps < 1:
+            raise ValueError(f"sampler.steps is {self.sampler.steps} but must be at least 1")
+        return self
+
+    def learning_rate_at(self, images_seen: int, images_total: int) -> float:
+        """The rate of the step that begins at ``images_seen``: rises linearly, stays, falls linearly to zero."""
+        rise = min(1.0, (images_seen + self.batch) / max(self.warmup_images, 1))
+        left = (images_total - images_seen) / (images_total * (1.0 - self.anneal_from))
+        return self.learning_rate * rise * min(1.0, left)
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Where things happen, in images_seen; a step that reaches or passes a position does what falls there."""
+
+    sheets: tuple[int, ...]
+    saves: tuple[int, ...]
+    checks: tuple[int, ...]  # of the rate: here the plan may be revised
+    end: int
+
+
+CHECKS = (0.03, *(k / 20 for k in range(2, 20)))
+
+
+def plan_positions(images_total: int, minutes: float | None) -> Positions:
+    """The positions for a total: the first sheet after 20 seconds of the budget, then at doublings and eighths.
+
+    Saves fall every 30 seconds of a short run, every twentieth of a longer one, and at least every 5 minutes.
+    """
+    seconds = 60.0 * minutes if minutes else math.inf
+    first = images_total * (min(20.0 / seconds, 0.125) if minutes else 0.125)
+    doublings = [first * 2**k for k in range(24)]
+    eighths = [images_total * k / 8 for k in range(1, 9)]
+    sheets = sorted({int(p) for p in doublings + eighths if p < images_total} | {images_total})
+    share = min(max(30.0 / seconds, 0.05), 300.0 / seconds, 0.5) if minutes else 0.1
+    saves = {int(images_total * share * k) for k in range(1, int(1 / share) + 1)}
+    checks = [int(images_total * check) for check in CHECKS]
+    return Positions(
+        sheets=tuple(sheets),
+        saves=tuple(sorted(p for p in saves if p < images_total)),
+        checks=tuple(checks) if minutes else (),
+        end=images_total,
+    )
+
+
+def revised_total(minutes: float, images_seen: int, seconds_used: float, images_per_second: float, batch: int) -> int:
+    """images_total anew: what the rest of the budget holds at the measured rate, 3 % and a second kept for the end."""
+    seconds_left = minutes * 60.0 * 0.97 - 1.0 - seconds_used
+    return max(int(images_seen + seconds_left * images_per_second), images_seen + batch)
+
+
+def training_flops(spec: UNetSpec, height: int, width: int) -> int:
+    """Operations to train on one image, three forward passes' worth: convolutions, linear layers, attention.
+
+    They are a quadratic in the net's width, so they are counted on three narrow nets of the same shape and carried to
+    the width by Lagrange's formula, exactly; a wide net need not be built to be planned with.
+    """
+    a, b, c = (_counted(spec.model_copy(update={"width": 16 * k}), height, width) for k in (1, 2, 3))
+    k = spec.width // 16
+    return 3 * (a * (k - 2) * (k - 3) - 2 * b * (k - 1) * (k - 3) + c * (k - 1) * (k - 2)) // 2
+
+
+def _counted(spec: UNetSpec, height: int, width: int) -> int:
+    """Operations of one forward pass."""
+    net, total = UNet(spec), 0
+
+    def count(layer: nn.Module, inputs: Any, output: Tensor) -> None:
+        nonlocal total
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            total += 2 * layer.weight.numel() * math.prod(output.shape[2:])
+        elif isinstance(layer, Attention):
+            total += 4 * math.prod(output.shape[2:]) ** 2 * output.shape[1]
+
+    for layer in net.modules():
+        layer.register_forward_hook(count)
+    with torch.no_grad():
+        net(torch.zeros(1, spec.channels, height, width), torch.zeros(1), Condition())
+    return total
+
+
+def auto(pictures: Pictures, machine: Machine, minutes: float | None, **overrides: Any) -> Recipe:
+    """The recipe for these pictures on this machine in this many minutes; ``overrides`` replace fields by name.
+
+    The width of the net grows with the budget: the widest one that still sees enough images to learn from is taken.
+    ``net`` may name some fields of the net only. minutes None needs images_total and takes the narrowest net.
+    Raises pydantic.ValidationError for an unknown or contradictory field.
+    """
+    net = _affordable_net(pictures, machine, minutes) if minutes else net_of_width(WIDTHS[0], pictures)
+    net = UNetSpec.model_validate(net.model_dump() | overrides.pop("net", {}))
+    fields = {
+        "pictures": pictures,
+        "net": net,
+        "minutes": minutes,
+        "dtype": "bfloat16" if machine.bf16 else "float32",
+    }
+    if minutes:
+        fields["images_total"] = _expected_images(net, pictures, machine, minutes)
+    return Recipe.model_validate(fields | overrides)
+
+
+WIDTHS = (32, 48, 64, 96, 128, 192, 256)
+
+
+def _affordable_net(pictures: Pictures, machine: Machine, minutes: float) -> UNetSpec:
+    choice = net_of_width(WIDTHS[0], pictures)
+    for width in WIDTHS[1:]:
+        wider = net_of_width(width, pictures)
+        if _expected_images(wider, pictures, machine, minutes) < 60_000 * (width / 32) ** 2:
+            break
+        choice = wider
+    return choice
+
+
+def net_of_width(width: int, pictures: Pictures) -> UNetSpec:
+    """The shape of net for pictures of this size: folded by patches to at most 24 positions along the longer side."""
+    longer = max(pictures.height, pictures.width)
+    patch = 1
+    while longer / patch > 24:
+        patch *= 2
+    levels = 1 + (longer / patch > 7) + (longer / patch > 28)
+    return UNetSpec(
+        channels=pictures.channels,
+        classes=len(pictures.classes),
+        patch=patch,
+        width=width,
+        multipliers=(1, 2, 4)[:levels],
+    )
+
+
+def _expected_images(net: UNetSpec, pictures: Pictures, machine: Machine, minutes: float) -> int:
+    rate = machine.matrix_gflops_bf16 if machine.bf16 else machine.matrix_gflops_float32
+    reached = 0.35 * rate * 1e9  # of the matrix rate, by a U-Net of these sizes; the checks replace this guess
+    seconds = max(60.0 * minutes - 6.0, 1.0)
+    return max(int(seconds * reached / training_flops(net, pictures.height, pictures.width)), 1_000)

@@ -1,0 +1,369 @@
+"""Training: ONE loop. ``fit`` yields a TrainStep per update; to resume is to call it again on the same folder.
+
+Every number of a step is a pure function of (recipe, plan, images_seen) and the state: batch k shows the images that a
+keyed permutation puts there, at keyed noise levels, with keyed noise. So a killed run goes on bit for bit. The clock
+is read at the checks of the plan alone, and what it says is committed as a numbered revision before it takes effect.
+"""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fromnoise import durable, ema, keyed
+from fromnoise.denoise import (
+    WEIGHTINGS,
+    NetDenoiser,
+    log_normal_levels,
+    logit_normal_levels,
+    stratified,
+    uniform_levels,
+)
+from fromnoise.errors import NonFinite
+from fromnoise.images import ImageSet, beside, encode_png, montage
+from fromnoise.model import Model, build_denoiser, build_net
+from fromnoise.noise import SCHEDULES, Condition, NoisyPair, Schedule, corrupt
+from fromnoise.recipe import STRATA, Recipe, plan_positions, revised_total
+from fromnoise.run_folder import Checkpoint, Revision, RunFolder
+
+SHEET_IMAGES = 16
+RATED = 5  # steps at least that a rate is measured over
+PROBED = 256  # held-out, and as many training, images whose loss is measured with fixed noise at every sheet
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The EMA's mean weighted loss with fixed noise, by noise level: STRATA of equal probability, clean to noisy."""
+
+    train: tuple[float, ...]  # on training images
+    heldout: tuple[float, ...]  # on images never trained on; () where none are held out
+
+
+@dataclass(frozen=True)
+class TrainStep:
+    """One update, in detached values."""
+
+    images_seen: int  # after it
+    images_total: int  # of the plan in force
+    loss: float
+    loss_by_noise: tuple[float, ...]  # from clean to noisy, in strata of equal probability
+    learning_rate: float
+    seconds: float  # used by the run so far
+    sheet: Path | None = None  # made after this step
+    probe: Probe | None = None
+    saved: Path | None = None
+    revised: bool = False  # the plan changed after this step
+
+
+class Trainer:
+    """The state of training in memory and one update of it; ``fit`` owns the loop."""
+
+    def __init__(self, recipe: Recipe, images: ImageSet, device: str) -> None:
+        self.recipe, self.images, self.device = recipe, images, device
+        self.schedule = SCHEDULES[recipe.schedule]()
+        self.net, self.average = build_net(recipe).to(device), build_net(recipe).to(device).requires_grad_(False)
+        dtype = torch.bfloat16 if recipe.dtype == "bfloat16" else torch.float32
+        self.denoiser = build_denoiser(recipe, self.net, dtype)
+        self.weights, self.ema = dict(self.net.named_parameters()), dict(self.average.named_parameters())
+        self.optimizer = torch.optim.AdamW(
+            self.weights.values(), recipe.learning_rate, recipe.betas, weight_decay=recipe.weight_decay, fused=True
+        )
+        self.gamma = ema.gamma_of(recipe.ema_relative_std)
+        self.images_seen = 0
+
+    def update(self, images_total: int) -> tuple[Tensor, Tensor]:
+        """One optimizer step; gives the losses (B,) and their log_snr (B,). Raises NonFinite, the state then spent."""
+        recipe, batch = self.recipe, self.recipe.batch
+        indices = training_indices(recipe, self.images.train, self.images_seen)
+        pair = training_pair(recipe, self.images, indices, self.images_seen, self.schedule, self.device)
+        log_snr = 2.0 * torch.log(pair.alpha / pair.sigma)
+        weight = WEIGHTINGS[recipe.weighting](log_snr, recipe.pictures.sigma_data)
+        losses = self.denoiser.loss(pair, weight)
+        self.require_finite("loss", losses.detach(), log_snr, indices)
+        losses.mean().backward()
+        gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
+        norms = torch.stack(torch._foreach_norm(gradients))
+        self.require_finite("gradient", norms, log_snr, indices, losses.detach())
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate_at(self.images_seen, images_total)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.images_seen += batch
+        ema.update(self.ema, self.weights, self.gamma, self.images_seen, batch)
+        return losses.detach(), log_snr
+
+    def require_finite(
+        self, what: str, values: Tensor, log_snr: Tensor, indices: np.ndarray, losses: Tensor | None = None
+    ) -> None:
+        """Raises NonFinite with noise levels and files: of the bad values or, where given, of the worst losses."""
+        if bool(torch.isfinite(values).all()):
+            return
+        rows = torch.nonzero(~torch.isfinite(values)).flatten() if losses is None else losses.topk(3).indices
+        levels = ", ".join(f"{math.exp(-0.5 * float(log_snr[row])):.3g}" for row in rows[:3])
+        names = ", ".join(self.images.names[indices[row]] for row in rows[:3].tolist())
+        raise NonFinite(
+            f"The {what} became NaN or infinite after {self.images_seen:,} images seen, at noise ratio {levels}, "
+            f"with {names}; the last checkpoint is intact. A lower learning_rate or dtype float32 may help."
+        )
+
+    def state(self, seconds: float) -> Checkpoint:
+        """All of it; tensors are shared with training, so use it before the next update.
+
+        Raises NonFinite rather than let a NaN or infinity be saved.
+        """
+        moments = {
+            f"{key}/{name}": value
+            for name, weight in self.weights.items()
+            for key, value in self.optimizer.state[weight].items()
+        }
+        for what, tensors in (("weight", self.weights), ("average", self.ema), ("moment", moments)):
+            for name, value in tensors.items():
+                if not bool(torch.isfinite(value).all()):
+                    raise NonFinite(
+                        f"The {what} {name} became NaN or infinite within {self.images_seen:,} images seen; "
+                        "the last checkpoint is intact. A lower learning_rate or dtype float32 may help."
+                    )
+        return Checkpoint(self.images_seen, seconds, dict(self.weights), dict(self.ema), moments)
+
+    def restore(self, state: Checkpoint) -> None:
+        """Go on exactly from a checkpoint."""
+        self.images_seen = state.images_seen
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(state.weights[name])
+                self.ema[name].copy_(state.ema[name])
+                moments = {key: state.optimizer[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+                self.optimizer.state[weight] = {
+                    key: (
+                        torch.empty_like(weight) if key != "step" else torch.empty_like(value, device=self.device)
+                    ).copy_(value)
+                    for key, value in moments.items()
+                }
+
+    def model(self, net: torch.nn.Module, weights: str) -> Model:
+        """A model of the present weights, to look at."""
+        denoiser = build_denoiser(self.recipe, net)
+        return Model(self.recipe, self.images.spec, denoiser, self.images_seen, weights, "", self.device)
+
+
+def training_indices(recipe: Recipe, train: np.ndarray, images_seen: int) -> np.ndarray:
+    """Which images the batch that begins at ``images_seen`` shows: every image once an epoch, in keyed order."""
+    positions = np.arange(images_seen, images_seen + recipe.batch, dtype=np.int64)
+    epochs, places = positions // len(train), positions % len(train)
+    out = np.empty_like(places)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        out[here] = keyed.permute(recipe.seed, int(epoch), places[here], len(train))
+    return train[out]
+
+
+def training_pair(
+    recipe: Recipe, images: ImageSet, indices: np.ndarray, images_seen: int, schedule: Schedule, device: str
+) -> NoisyPair:
+    """The noisy pair of the batch that begins at ``images_seen``: a pure function of (seed, position)."""
+    number = images_seen // recipe.batch
+    x0 = images.x0(indices).to(device)
+    source = torch.Generator(device).manual_seed(keyed.integer(recipe.seed, keyed.Purpose.NOISE, number))
+    eps = torch.randn(x0.shape, generator=source, device=device)
+    u = torch.from_numpy(keyed.uniforms(keyed.derive(recipe.seed, keyed.Purpose.LEVELS, number), recipe.batch))
+    t = schedule.t_at(noise_levels(recipe, stratified(u), schedule))
+    return corrupt(schedule, x0, eps, t, _told(recipe, images, indices, number, device))
+
+
+def noise_levels(recipe: Recipe, u: Float[Tensor, " b"], schedule: Schedule) -> Float[Tensor, " b"]:
+    """log_snr at the quantiles u of the recipe's distribution of noise levels, from clean to noisy."""
+    if recipe.levels == "uniform":
+        return uniform_levels(u, schedule)
+    law = log_normal_levels if recipe.levels == "log-normal" else logit_normal_levels
+    return law(u, recipe.levels_mean, recipe.levels_deviation)
+
+
+def _told(recipe: Recipe, images: ImageSet, indices: np.ndarray, number: int, device: str) -> Condition:
+    """Each image's class, but for the share that is shown without."""
+    if not recipe.pictures.classes or images.labels is None:
+        return Condition()
+    u = keyed.uniforms(keyed.derive(recipe.seed, keyed.Purpose.DROPOUT, number), recipe.batch)
+    labels = np.where(u < recipe.label_dropout, -1, images.labels[indices])
+    return Condition(torch.from_numpy(labels).to(device))
+
+
+def fit(
+    recipe: Recipe,
+    images: ImageSet,
+    folder: RunFolder,
+    *,
+    device: str = "cpu",
+    stop: threading.Event | None = None,
+    elapsed: Callable[[], float] = time.monotonic,
+) -> Iterator[TrainStep]:
+    """Train to the end of the plan, or until ``stop`` is set and the state saved; yields every step.
+
+    The folder must be open for writing and hold this recipe. Begins at its newest good checkpoint, or at the start.
+    elapsed: seconds the command has run so far; it is read to report, and at the checks of a plan made from minutes.
+    A consumer that stops listening loses at most one save interval. Raises NonFinite, CouldNotSave.
+    """
+    trainer = Trainer(recipe, images, device)
+    clock = _Clock(elapsed, _resume(trainer, folder), trainer.images_seen)
+    plan, log = _Plan(recipe, folder, trainer.images_seen), _Log(folder)
+    while trainer.images_seen < plan.positions.end:
+        before = trainer.images_seen
+        rate = recipe.learning_rate_at(before, plan.positions.end)
+        losses, _ = trainer.update(plan.positions.end)
+        seen = trainer.images_seen
+        revised = plan.revise(clock, before, seen)
+        sheet = _passed(plan.positions.sheets, before, seen)
+        stopping = stop is not None and stop.is_set()
+        save = _passed(plan.positions.saves, before, seen) or seen >= plan.positions.end or stopping
+        step = TrainStep(
+            images_seen=seen,
+            images_total=plan.positions.end,
+            loss=float(losses.mean()),
+            loss_by_noise=tuple(losses.view(STRATA, -1).mean(1).tolist()),
+            learning_rate=rate,
+            probe=probe_loss(trainer) if sheet else None,
+            sheet=make_sheet(trainer, folder) if sheet else None,
+            revised=revised,
+            seconds=clock.seconds(),
+        )
+        log(step, before)
+        if save:
+            saved = folder.save(trainer.state(clock.seconds()))
+            folder.log("save", images_seen=seen, folder=saved.name)
+            step = replace(step, saved=saved)
+        yield step
+        if stopping:
+            return
+
+
+class _Clock:
+    """Seconds used by the run over all its starts, and the rate since it was last asked for."""
+
+    def __init__(self, elapsed: Callable[[], float], seconds_before: float, images_seen: int) -> None:
+        self.elapsed, self.before, self.mark = elapsed, seconds_before, (elapsed(), images_seen)
+
+    def seconds(self) -> float:
+        return self.before + self.elapsed()
+
+    def images(self, images_seen: int) -> int:
+        return images_seen - self.mark[1]
+
+    def rate(self, images_seen: int) -> float:
+        (then, seen), now = self.mark, self.elapsed()
+        self.mark = (now, images_seen)
+        return (images_seen - seen) / max(now - then, 1e-9)
+
+
+class _Plan:
+    """The revision in force and the positions that follow from it."""
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, images_seen: int) -> None:
+        self.recipe, self.folder, self.stored = recipe, folder, folder.revisions()
+        self._apply(self._due(images_seen))
+
+    def _apply(self, number: int) -> None:
+        self.number, self.in_force = number, self.stored[number]
+        self.positions = plan_positions(self.in_force.images_total, self.in_force.minutes)
+
+    def revise(self, clock: "_Clock", before: int, now: int) -> bool:
+        """Take the stored revision that holds from here on, or, at a check, make one from the clock and commit it."""
+        newest = self.number + 1 == len(self.stored)
+        measurable = now < self.positions.end and clock.images(now) >= RATED * self.recipe.batch
+        if newest and measurable and _passed(self.positions.checks, before, now):
+            self.stored.append(self._measured(clock, now))
+            self.folder.revise(self.number + 1, self.stored[-1])
+        if self._due(now) == self.number:
+            return False
+        self._apply(self._due(now))
+        return True
+
+    def _due(self, images_seen: int) -> int:
+        return sum(revision.images_seen <= images_seen for revision in self.stored) - 1
+
+    def _measured(self, clock: "_Clock", now: int) -> Revision:
+        minutes, seconds = self.in_force.minutes, clock.seconds()
+        assert minutes is not None, "only a plan made from minutes has checks"
+        total = revised_total(minutes, now, seconds, clock.rate(now), self.recipe.batch)
+        return Revision(images_seen=now, images_total=total, minutes=minutes, seconds=seconds)
+
+
+class _Log:
+    """Writes a step to events.jsonl every 500th of the plan, with the mean loss since the one before."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder, self.losses = folder, list[float]()
+
+    def __call__(self, step: TrainStep, before: int) -> None:
+        self.losses.append(step.loss)
+        every = max(step.images_total // 500, 1)
+        if step.images_seen // every > before // every:
+            fields = {"images_seen": step.images_seen, "images_total": step.images_total, "loss": mean(self.losses)}
+            rest = {"loss_by_noise": step.loss_by_noise, "learning_rate": step.learning_rate, "seconds": step.seconds}
+            self.folder.log("step", **fields, **rest)
+            self.losses.clear()
+        if step.sheet and step.probe:
+            self.folder.log("sheet", images_seen=step.images_seen, file=step.sheet.name, **asdict(step.probe))
+
+
+def _resume(trainer: Trainer, folder: RunFolder) -> float:
+    """Restore the newest good checkpoint, if any; gives the seconds used before."""
+    if not folder.checkpoints():
+        folder.log("begin", images_seen=0)
+        return 0.0
+    damaged: list[str] = []
+    state = folder.load(folder.newest(damaged))
+    trainer.restore(state)
+    folder.log("resume", images_seen=state.images_seen, damaged=damaged)
+    return state.seconds
+
+
+def _passed(positions: tuple[int, ...], before: int, now: int) -> bool:
+    return any(before < position <= now for position in positions)
+
+
+def make_sheet(trainer: Trainer, folder: RunFolder) -> Path:
+    """Samples from the same noise as every other sheet of the run: raw weights left, their average right."""
+    grids = []
+    for net, weights in ((trainer.net, "raw"), (trainer.average, "ema")):
+        samples = trainer.model(net, weights).sample(SHEET_IMAGES, seed=trainer.recipe.seed)
+        grids.append((f"{weights} weights, {trainer.images_seen:,} images seen", montage(samples.images)))
+    path = folder.path / "sheets" / f"{trainer.images_seen:012d}.png"
+    durable.write_file(path, encode_png(beside(grids)))
+    return path
+
+
+def probe_loss(trainer: Trainer) -> Probe:
+    """The EMA's loss on fixed images with fixed noise, the same at every call. Raises NonFinite."""
+    denoiser = build_denoiser(trainer.recipe, trainer.average, trainer.denoiser.dtype)
+    sets = (trainer.images.train[:PROBED], trainer.images.heldout[:PROBED])
+    train, heldout = (_loss_by_noise(trainer, denoiser, indices) for indices in sets)
+    return Probe(train, heldout)
+
+
+def _loss_by_noise(trainer: Trainer, denoiser: NetDenoiser, indices: np.ndarray) -> tuple[float, ...]:
+    """Image i at the middle of stratum i % STRATA; () for less than one image a stratum."""
+    if len(indices) < STRATA:
+        return ()
+    recipe, schedule = trainer.recipe, trainer.schedule
+    x0 = trainer.images.x0(indices)
+    noise = keyed.normals(keyed.derive(recipe.seed, keyed.Purpose.HELDOUT, np.arange(len(x0))), x0[0].numel())
+    eps = torch.from_numpy(noise).view_as(x0)
+    middles = (torch.arange(STRATA, dtype=torch.float64) + 0.5) / STRATA
+    out = []
+    for stratum, log_snr in enumerate(noise_levels(recipe, middles, schedule)):
+        mine = slice(stratum, None, STRATA)
+        clean, noise_of = x0[mine].to(trainer.device), eps[mine].to(trainer.device)
+        pair = corrupt(schedule, clean, noise_of, schedule.t_at(log_snr), Condition())
+        weight = WEIGHTINGS[recipe.weighting](log_snr, recipe.pictures.sigma_data)
+        with torch.no_grad():
+            losses = denoiser.loss(pair, weight.expand(len(clean)))
+        trainer.require_finite("average's loss", losses, log_snr.expand(len(clean)), indices[mine])
+        out.append(float(losses.mean()))
+    return tuple(out)

@@ -1,0 +1,90 @@
+"""Class guidance: with and without the class, and the difference exaggerated."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from fromnoise.denoise import Denoiser
+from fromnoise.guide import ClassGuidance
+from fromnoise.noise import EDM, Condition, Flow, Schedule
+from fromnoise.sample import Sampler, trajectory
+from toys import conv_denoiser
+
+X = torch.randn(3, 3, 5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+T = torch.tensor([0.3, 0.6, 0.9], dtype=torch.float64)
+TOLD = Condition(class_index=torch.tensor([0, 1, 2]))
+UNTOLD = Condition(class_index=torch.tensor([-1, -1, -1]))
+
+
+def test_the_toy_net_listens_to_the_class():
+    plain = conv_denoiser(EDM())
+    assert not torch.allclose(plain(X, T, TOLD), plain(X, T, UNTOLD), atol=1e-3)
+
+
+def test_guidance_one_is_the_answer_for_the_class():
+    plain = conv_denoiser(EDM())
+    torch.testing.assert_close(ClassGuidance(plain, 1.0)(X, T, TOLD), plain(X, T, TOLD), rtol=1e-12, atol=1e-12)
+
+
+def test_guidance_zero_is_the_answer_without():
+    plain = conv_denoiser(EDM())
+    torch.testing.assert_close(ClassGuidance(plain, 0.0)(X, T, TOLD), plain(X, T, UNTOLD), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("guidance", [-1.0, 0.4, 2.0, 7.5])
+def test_guidance_is_a_straight_line_through_the_two(guidance):
+    plain = conv_denoiser(EDM())
+    expected = (1 - guidance) * plain(X, T, UNTOLD) + guidance * plain(X, T, TOLD)
+    found = ClassGuidance(plain, guidance)(X, T, TOLD)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_one_time_serves_all_images():
+    guided = ClassGuidance(conv_denoiser(EDM()), 2.0)
+    one = torch.tensor(0.5, dtype=torch.float64)
+    torch.testing.assert_close(guided(X, one, TOLD), guided(X, one.expand(3), TOLD))
+
+
+def test_the_second_evaluation_is_counted():
+    guided = ClassGuidance(conv_denoiser(EDM()), 2.0)
+    sampler = Sampler("heun", steps=5)
+    steps = list(trajectory(guided, X, sampler.times(guided.schedule), sampler.step(), condition=TOLD))
+    assert guided.cost == 2 and [step.nfe for step in steps] == [4, 8, 12, 16, 18]
+
+
+def test_guidance_goes_along_to_another_schedule():
+    guided = ClassGuidance(conv_denoiser(EDM()), 2.0)
+    moved = guided.under(Flow())
+    assert isinstance(moved, Denoiser) and moved.guidance == 2.0
+    assert moved.schedule.name == moved.denoiser.schedule.name == "flow"
+
+
+@dataclass(frozen=True)
+class Hearsay:
+    """Answers with the sum of what it is told."""
+
+    schedule: Schedule
+    cost: int = 1
+
+    def under(self, schedule: Schedule) -> "Hearsay":
+        return replace(self, schedule=schedule)
+
+    def __call__(self, x_t: Tensor, t: Tensor, condition: Condition | None = None) -> Tensor:
+        return (
+            condition.numbers.sum(1)[:, None, None, None] + condition.image + condition.class_index[:, None, None, None]
+        )
+
+
+def test_only_the_class_is_hidden():
+    told = Condition(class_index=torch.tensor([0, 1, 2]), numbers=torch.arange(6.0).reshape(3, 2), image=X.float())
+    plain = Hearsay(EDM())
+    found = ClassGuidance(plain, 2.0)(X, T, told)
+    expected = plain(X, T, told) + (1.0 + told.class_index[:, None, None, None])
+    torch.testing.assert_close(found, expected)
+
+
+def test_guidance_needs_a_class():
+    with pytest.raises(AssertionError, match="needs a class"):
+        ClassGuidance(conv_denoiser(EDM()), 2.0)(X, T)

@@ -1,0 +1,213 @@
+"""The recipe: contradictions are refused by name, the same inputs give the same run, positions and rates hold."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from fromnoise.errors import UseError
+from fromnoise.machine import Machine
+from fromnoise.nets import UNetSpec
+from fromnoise.recipe import Recipe, auto, plan_positions, revised_total, training_flops
+from tiny import MACHINE, one_thread, pictures, recipe
+
+FAST = Machine(2, 2**33, "cpu", "ten times as fast", 1, True, 50.0, 100.0, MACHINE.torch_version)
+MINUTES = st.one_of(st.none(), st.floats(0.05, 20_000))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def alone() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+# --- what it refuses ---
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"net": {"channels": 1}}, ("net.channels", "pictures.channels")),
+        ({"net": {"classes": 5}}, ("net.classes", "pictures.classes")),
+        ({"batch": 20}, ("batch", "8")),
+        ({"sampler": {"steps": 0}}, ("sampler.steps", "1")),
+        ({"net": {"width": 20}}, ("width", "16")),
+        ({"schedule": "cosine"}, ("schedule", "vp-cosine")),
+        ({"anneal_from": 1.0}, ("anneal_from", "1")),
+        ({"ema_relative_std": 0.3}, ("ema_relative_std", "0.28")),
+        ({"images_total": 0}, ("images_total", "0")),
+    ],
+)
+def test_contradictory_or_impossible_fields_are_refused_with_both_names(
+    fields: dict[str, Any], names: tuple[str, str]
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        recipe(**fields)
+    assert all(name in str(caught.value) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "says"),
+    [
+        ({"stepper": "eular"}, r"eular.*dpm-2m"),
+        ({"grid": "linear"}, r"linear.*karras"),
+        ({"stepper": "heun", "eta": 0.5}, r"eta.*ddim.*heun"),
+    ],
+)
+def test_a_sampler_that_cannot_be_is_wrong_use(sampler: dict[str, Any], says: str) -> None:
+    with pytest.raises(UseError, match=says):
+        recipe(sampler=sampler)
+
+
+@pytest.mark.parametrize("fields", [{"colour": 1}, {"net": {"depth": 3}}, {"sampler": {"order": 2}}])
+def test_a_field_that_does_not_exist_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"colour|depth|order"):
+        recipe(**fields)
+
+
+def test_without_minutes_the_total_must_be_said() -> None:
+    with pytest.raises(ValidationError, match="images_total"):
+        auto(pictures(), MACHINE, None)
+
+
+def test_it_survives_json_and_cannot_be_changed() -> None:
+    made = recipe(minutes=3.0)
+    assert Recipe.model_validate_json(made.model_dump_json()) == made
+    with pytest.raises(ValidationError):
+        made.batch = 8  # type: ignore[misc]
+
+
+# --- how it is derived ---
+
+
+@pytest.mark.parametrize("minutes", [0.05, 3.0, 60.0])
+def test_the_same_inputs_give_the_same_recipe_and_stay_as_they_are(minutes: float) -> None:
+    overrides: dict[str, Any] = {"net": {"blocks": 1}, "seed": 3}
+    first = auto(pictures(), MACHINE, minutes, **overrides)
+    assert auto(pictures(), MACHINE, minutes, **overrides) == first
+    assert overrides == {"net": {"blocks": 1}, "seed": 3}
+    assert (first.seed, first.net.blocks, first.minutes) == (3, 1, minutes)
+
+
+def test_more_minutes_or_a_faster_machine_give_a_wider_net_and_never_a_narrower_one() -> None:
+    budgets = (0.05, 10.0, 100.0, 1_000.0)
+    shown = pictures(height=16, width=16)
+    slow, fast = ([auto(shown, machine, budget).net.width for budget in budgets] for machine in (MACHINE, FAST))
+    assert slow == sorted(slow) and fast == sorted(fast)
+    assert all(left <= right for left, right in zip(slow, fast, strict=True))
+    assert slow[0] < slow[-1] and slow != fast
+
+
+def test_the_same_net_sees_more_images_in_more_minutes() -> None:
+    totals = [auto(pictures(), MACHINE, minutes, net={"width": 64}).images_total for minutes in (10.0, 20.0, 200.0)]
+    assert totals == sorted(set(totals))
+
+
+def test_low_precision_is_taken_where_the_machine_gains_from_it() -> None:
+    assert auto(pictures(), MACHINE, 1.0).dtype == "float32" and auto(pictures(), FAST, 1.0).dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (13, 200), (64, 48), (256, 256)])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_pictures_of_any_shape_get_a_net(height: int, width: int, channels: int) -> None:
+    made = auto(pictures(height=height, width=width, channels=channels, classes=()), MACHINE, 10.0)
+    assert (made.net.channels, made.net.classes) == (channels, 0)
+    assert made.images_total >= 1_000
+
+
+def test_the_cost_of_an_image_grows_with_its_positions() -> None:
+    """Without attention everything but the embedding is done once per position: equal rows cost equally much."""
+    spec = UNetSpec(channels=3, patch=1, width=16, multipliers=(1,), blocks=1, attention=False)
+    one, two, three = (training_flops(spec, 8 * k, 8) for k in (1, 2, 3))
+    assert three - two == two - one > 0
+    lighter = UNetSpec.model_validate(spec.model_dump() | {"patch": 2})
+    assert training_flops(lighter, 8, 8) < one
+    assert training_flops(UNetSpec.model_validate(spec.model_dump() | {"attention": True}), 8, 8) > one
+
+
+# --- where things fall ---
+
+
+@given(total=st.integers(1_000, 10**9), minutes=MINUTES)
+@settings(max_examples=80, deadline=None)
+def test_positions_are_sorted_within_the_run_and_end_at_its_end(total: int, minutes: float | None) -> None:
+    positions = plan_positions(total, minutes)
+    for name in ("sheets", "saves", "checks"):
+        found = getattr(positions, name)
+        assert list(found) == sorted(set(found)), name
+        assert all(0 <= place <= total for place in found)
+    assert positions.end == positions.sheets[-1] == total
+    assert len(positions.sheets) >= 8
+    assert all(place < total for place in positions.saves)
+    assert all(place < total for place in positions.checks)
+
+
+@given(total=st.integers(1_000, 10**9), minutes=st.floats(0.05, 20_000))
+@settings(max_examples=80, deadline=None)
+def test_the_first_sheet_comes_within_half_a_minute_and_no_more_than_five_are_ever_lost(
+    total: int, minutes: float
+) -> None:
+    positions, seconds = plan_positions(total, minutes), 60 * minutes
+    assert positions.sheets[0] / total * seconds <= 30
+    stops = [0, *positions.saves, total]
+    widest = max(after - before for before, after in pairwise(stops))
+    assert (widest - 1) / total * seconds <= 300 * 1.001
+
+
+def test_the_rate_is_checked_in_runs_planned_in_minutes_alone() -> None:
+    assert plan_positions(10_000, 5.0).checks and not plan_positions(10_000, None).checks
+
+
+# --- the learning rate ---
+
+
+def test_the_learning_rate_rises_stays_and_falls_to_zero_linearly() -> None:
+    """At s of T images seen: min(1, (s + batch) / warmup) min(1, (T - s) / (T (1 - anneal_from)))."""
+    made = recipe(learning_rate=1e-3, warmup_images=160, anneal_from=0.5, batch=16)
+    rates = [made.learning_rate_at(seen, 1600) for seen in range(0, 1600, 16)]
+    expected = [1e-3 * min(1.0, (seen + 16) / 160) * min(1.0, (1600 - seen) / 800) for seen in range(0, 1600, 16)]
+    assert rates == pytest.approx(expected, rel=1e-12)
+    assert rates[0] == pytest.approx(1e-4) and rates[9:51] == pytest.approx([1e-3] * 42)
+    assert 0 < rates[-1] <= 1e-3 * 16 / 800 * (1 + 1e-12)
+
+
+@given(
+    total=st.integers(64, 10**7),
+    batch=st.sampled_from([8, 64, 256]),
+    warmup=st.integers(0, 10**6),
+    anneal=st.floats(0.02, 0.98),
+)
+@settings(max_examples=80, deadline=None)
+def test_the_learning_rate_stays_within_its_bounds(total: int, batch: int, warmup: int, anneal: float) -> None:
+    made = recipe(learning_rate=2e-3, batch=batch, warmup_images=warmup, anneal_from=anneal)
+    for seen in range(0, total, max(batch, total // 50)):
+        assert 0 < made.learning_rate_at(seen, total) <= 2e-3
+
+
+# --- the budget ---
+
+
+@given(
+    minutes=st.floats(1, 10_000),
+    used=st.floats(0, 0.5),
+    seen=st.integers(0, 10**7),
+    rate=st.floats(0.5, 10**5),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_revised_total_fills_the_budget_at_the_measured_rate_and_never_exceeds_it(
+    minutes: float, used: float, seen: int, rate: float
+) -> None:
+    seconds = used * 60 * minutes
+    total = revised_total(minutes, seen, seconds, rate, 64)
+    end = seconds + (total - seen) / rate
+    assert total >= seen + 64
+    assert end <= 60 * minutes or total == seen + 64
+    assert end + 1 / rate >= 0.9 * 60 * minutes
+
+
+def test_an_overspent_budget_leaves_one_more_step() -> None:
+    assert revised_total(1.0, 5_000, 90.0, 1_000.0, 64) == 5_064

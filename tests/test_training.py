@@ -1,0 +1,476 @@
+"""Training: every step is a pure function of its position, and a run that stops goes on bit for bit."""
+
+import math
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fromnoise import keyed
+from fromnoise.denoise import stratified
+from fromnoise.errors import NonFinite
+from fromnoise.images import ImageSet, open_images
+from fromnoise.noise import SCHEDULES
+from fromnoise.recipe import STRATA, Pictures, Recipe
+from fromnoise.run_folder import Checkpoint, Revision, RunFolder
+from fromnoise.training import (
+    Trainer,
+    TrainStep,
+    fit,
+    make_sheet,
+    noise_levels,
+    probe_loss,
+    training_indices,
+    training_pair,
+)
+from tiny import close, equal, newest, one_thread, recipe, require_equal
+
+TOTAL = 320  # 20 steps of 16
+EDM = SCHEDULES["edm"]()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def alone() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def images() -> ImageSet:
+    """84 of 8x8x3 in four classes; the batch does not divide those trained on, and enough are held out to probe."""
+    drawn = open_images("menagerie:84", size=(8, 8))
+    assert len(drawn.train) % 16 and len(drawn.heldout) >= STRATA
+    return drawn
+
+
+def recipe_of(images: ImageSet, minutes: float | None = None, **fields: object) -> Recipe:
+    height, width, channels = images.shape
+    shown = Pictures(
+        source="drawn",
+        identity=images.identity,
+        height=height,
+        width=width,
+        channels=channels,
+        classes=images.classes,
+        train_count=len(images.train),
+        heldout_count=len(images.heldout),
+        sigma_data=images.sigma_data,
+    )
+    return recipe(shown, minutes, **fields)
+
+
+class Clock:
+    """About ``each`` seconds a step: half of them pass when somebody looks, which happens at least once a step."""
+
+    def __init__(self, each: float) -> None:
+        self.each, self.now = each, 0.0
+
+    def __call__(self) -> float:
+        self.now += 0.5 * self.each
+        return self.now
+
+    def tick(self) -> None:
+        self.now += 0.5 * self.each
+
+
+def run(
+    path: Path,
+    images: ImageSet,
+    made: Recipe,
+    *,
+    stop_after: int | None = None,
+    leave_after: int | None = None,
+    clock: Clock | None = None,
+) -> list[TrainStep]:
+    """Begin or go on; stop with a save, or stop listening, after so many steps."""
+    folder, stop, taken, clock = RunFolder(path), threading.Event(), list[TrainStep](), clock or Clock(0.01)
+    if stop_after == 1:
+        stop.set()
+    if not folder.exists:
+        folder.create(made, images.spec)
+    with folder.writing():
+        iterator = fit(made, images, folder, stop=stop, elapsed=clock)
+        for step in iterator:
+            taken.append(step)
+            clock.tick()
+            if len(taken) == leave_after:
+                close(iterator)
+            if stop_after is not None and len(taken) == stop_after - 1:
+                stop.set()
+    return taken
+
+
+def losses(steps: list[TrainStep]) -> list[tuple[int, float, float]]:
+    return [(step.images_seen, step.loss, step.learning_rate) for step in steps]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrainStep]]:
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    return path, run(path, images, recipe_of(images))
+
+
+# --- what a step is made of ---
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 37])
+def test_every_epoch_shows_every_image_once_in_an_order_of_its_own(size: int) -> None:
+    made, train = recipe(), 100 + np.arange(size, dtype=np.int64)
+    epochs = 16
+    shown = np.concatenate([training_indices(made, train, seen) for seen in range(0, size * epochs, made.batch)])
+    order = shown[: size * epochs].reshape(epochs, size)
+    assert np.array_equal(np.sort(order, 1), np.tile(train, (epochs, 1)))
+    if size > 1:
+        assert len(np.unique(order, axis=0)) > epochs // 4
+
+
+def test_the_order_depends_on_the_seed_and_the_position_alone() -> None:
+    made, train = recipe(), np.arange(37, dtype=np.int64)
+    first = [training_indices(made, train, seen) for seen in (160, 0, 160)]
+    assert np.array_equal(first[0], first[2]) and not np.array_equal(first[0], first[1])
+    assert not np.array_equal(first[0], training_indices(recipe(seed=1), train, 160))
+
+
+def test_a_training_pair_is_a_pure_function_of_seed_and_position(images: ImageSet) -> None:
+    made = recipe_of(images)
+
+    def at(of: Recipe, seen: int) -> list[Tensor]:
+        indices = training_indices(of, images.train, seen)
+        pair = training_pair(of, images, indices, seen, EDM, "cpu")
+        assert pair.condition.class_index is not None
+        return [pair.x0, pair.eps, pair.t, pair.x_t, pair.condition.class_index]
+
+    first = at(made, 48)
+    torch.manual_seed(5)
+    np.random.seed(5)
+    at(made, 0)
+    assert all(torch.equal(left, right) for left, right in zip(first, at(made, 48), strict=True))
+    for other in (at(made, 64), at(recipe_of(images, seed=1), 48)):
+        assert not any(torch.equal(left, right) for left, right in zip(first[:4], other[:4], strict=True))
+
+
+def test_a_batch_shows_its_images_with_standard_noise_at_a_level_from_each_stratum(images: ImageSet) -> None:
+    made = recipe_of(images, batch=64)
+    edges = noise_levels(made, torch.linspace(0, 1, STRATA + 1, dtype=torch.float64), EDM)
+    eps = []
+    for seen in range(0, 640, 64):
+        indices = training_indices(made, images.train, seen)
+        pair = training_pair(made, images, indices, seen, EDM, "cpu")
+        assert torch.equal(pair.x0, images.x0(indices))
+        log_snr = EDM.log_snr(pair.t).view(STRATA, -1)
+        assert bool((log_snr < edges[:-1, None] + 1e-9).all() and (log_snr > edges[1:, None] - 1e-9).all())
+        eps.append(pair.eps)
+    drawn = torch.stack(eps)
+    assert abs(float(drawn.mean())) < 4 / math.sqrt(drawn.numel())
+    assert abs(float(drawn.var()) - 1) < 4 * math.sqrt(2 / drawn.numel())
+
+
+@pytest.mark.parametrize("levels", ["log-normal", "logit-normal", "uniform"])
+def test_levels_go_from_clean_to_noisy(images: ImageSet, levels: str) -> None:
+    u = stratified(torch.full((64,), 0.5, dtype=torch.float64))
+    log_snr = noise_levels(recipe_of(images, levels=levels), u, EDM)
+    assert bool((log_snr.diff() < 0).all())
+
+
+def test_classes_are_hidden_in_the_share_asked_for_and_right_elsewhere(images: ImageSet) -> None:
+    """Within four standard deviations of the binomial law."""
+    assert images.labels is not None
+    made, hidden, shown = recipe_of(images, label_dropout=0.2, batch=64), 0, 0
+    for seen in range(0, 64 * 100, 64):
+        indices = training_indices(made, images.train, seen)
+        told = training_pair(made, images, indices, seen, EDM, "cpu").condition.class_index
+        assert told is not None
+        kept = told.numpy() >= 0
+        assert np.array_equal(told.numpy()[kept], images.labels[indices][kept])
+        hidden, shown = hidden + int((~kept).sum()), shown + len(kept)
+    assert abs(hidden / shown - 0.2) < 4 * math.sqrt(0.2 * 0.8 / shown)
+
+
+def test_pictures_without_classes_are_told_none(images: ImageSet) -> None:
+    bare = replace(images, labels=None, classes=())
+    made = recipe_of(bare)
+    pair = training_pair(made, bare, training_indices(made, bare.train, 0), 0, EDM, "cpu")
+    assert pair.condition.class_index is None
+
+
+# --- the loop ---
+
+
+def test_steps_count_images_to_the_end_of_the_plan(uninterrupted: tuple[Path, list[TrainStep]]) -> None:
+    _, steps = uninterrupted
+    assert [step.images_seen for step in steps] == list(range(16, TOTAL + 1, 16))
+    assert all(step.images_total == TOTAL and not step.revised for step in steps)
+    for step in steps:
+        assert len(step.loss_by_noise) == STRATA
+        assert step.loss == pytest.approx(sum(step.loss_by_noise) / STRATA, rel=1e-5)
+    assert steps[-1].saved and steps[-1].sheet and steps[-1].probe
+    assert steps[-1].sheet.is_file() and len(steps[-1].probe.train) == len(steps[-1].probe.heldout) == STRATA
+    assert [step.sheet is None for step in steps] == [step.probe is None for step in steps]
+
+
+def test_the_loss_falls_on_a_small_set(images: ImageSet, tmp_path: Path) -> None:
+    """A fresh net answers zero, which in the edm row costs 1 on average; after 100 steps of 16 far less is left."""
+    steps = run(tmp_path / "run", images, recipe_of(images, images_total=1600, warmup_images=160))
+    losses_seen = [step.loss for step in steps]
+    assert 0.5 < losses_seen[0] < 2
+    assert np.mean(losses_seen[-20:]) < 0.6 * losses_seen[0]
+    probes = [step.probe for step in steps if step.probe]
+    assert np.mean(probes[-1].train) < 0.6 * losses_seen[0] and np.mean(probes[-1].train) < np.mean(probes[0].train)
+
+
+def test_sheets_and_probes_change_nothing(images: ImageSet, tmp_path: Path) -> None:
+    made = recipe_of(images)
+    quiet, watched = (Trainer(made, images, "cpu") for _ in range(2))
+    for _ in range(3):
+        quiet.update(TOTAL)
+        watched.update(TOTAL)
+    random = torch.get_rng_state()
+    before = frozen(watched.state(0.0))
+    first = probe_loss(watched)
+    make_sheet(watched, RunFolder(tmp_path))
+    assert probe_loss(watched) == first
+    require_equal(before, watched.state(0.0))
+    assert torch.equal(random, torch.get_rng_state())
+    quiet.update(TOTAL)
+    watched.update(TOTAL)
+    require_equal(quiet.state(0.0), watched.state(0.0))
+
+
+def frozen(state: Checkpoint) -> Checkpoint:
+    """A copy that training does not reach."""
+    parts = {
+        part: {name: value.detach().clone() for name, value in getattr(state, part).items()}
+        for part in ("weights", "ema", "optimizer")
+    }
+    return Checkpoint(state.images_seen, state.seconds, **parts)
+
+
+# --- stopping and going on ---
+
+
+@pytest.mark.parametrize("stops", [(1,), (7,), (3, 1, 9)])
+def test_stopping_with_a_save_and_going_on_is_as_never_stopping(
+    images: ImageSet, tmp_path: Path, uninterrupted: tuple[Path, list[TrainStep]], stops: tuple[int, ...]
+) -> None:
+    path, whole = uninterrupted
+    made, parts = recipe_of(images), list[TrainStep]()
+    for count in stops:
+        taken = run(tmp_path / "run", images, made, stop_after=count)
+        assert len(taken) == count and taken[-1].saved
+        parts += taken
+    torch.manual_seed(99)
+    parts += run(tmp_path / "run", images, made)
+    assert losses(parts) == losses(whole)
+    assert [step.probe for step in parts] == [step.probe for step in whole]
+    require_equal(newest(tmp_path / "run"), newest(path))
+
+
+@pytest.mark.parametrize("leaves", [(1,), (11, 4)])
+def test_a_consumer_that_stops_listening_loses_no_more_than_the_steps_since_the_last_save(
+    images: ImageSet, tmp_path: Path, uninterrupted: tuple[Path, list[TrainStep]], leaves: tuple[int, ...]
+) -> None:
+    made, folder, saved = recipe_of(images), RunFolder(tmp_path / "run"), 0
+    for count in leaves:
+        taken = run(folder.path, images, made, leave_after=count)
+        assert len(taken) == count and taken[0].images_seen == saved + 16
+        saved = max([saved, *(step.images_seen for step in taken if step.saved)])
+    rest = run(folder.path, images, made)
+    assert rest[0].images_seen == saved + 16
+    path, whole = uninterrupted
+    assert losses(rest) == losses(whole)[-len(rest) :]
+    require_equal(newest(folder.path), newest(path))
+    logged, expected = (
+        [(event["images_seen"], event["loss"]) for event in RunFolder(p).events() if event["event"] == "step"]
+        for p in (folder.path, path)
+    )
+    assert logged == expected
+
+
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before_and_is_named(
+    images: ImageSet, tmp_path: Path, uninterrupted: tuple[Path, list[TrainStep]]
+) -> None:
+    folder, made = RunFolder(tmp_path / "run"), recipe_of(images)
+    run(folder.path, images, made, stop_after=13)
+    file = folder.newest() / "optimizer.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    run(folder.path, images, made)
+    resumed = [event for event in folder.events() if event["event"] == "resume"]
+    assert "optimizer.safetensors" in resumed[-1]["damaged"][0] and resumed[-1]["images_seen"] < 13 * 16
+    require_equal(newest(folder.path), newest(uninterrupted[0]))
+
+
+def test_a_finished_run_takes_no_step(images: ImageSet, uninterrupted: tuple[Path, list[TrainStep]]) -> None:
+    assert run(uninterrupted[0], images, recipe_of(images)) == []
+
+
+# --- the plan ---
+
+
+def budget(images: ImageSet) -> Recipe:
+    """One minute at a guess of 960 images; the clocks below make it more or less."""
+    return recipe_of(images, 1.0, images_total=960)
+
+
+def totals(steps: list[TrainStep]) -> list[int]:
+    return [step.images_total for step in steps]
+
+
+def test_a_plan_revised_by_the_clock_is_replayed_without_it(images: ImageSet, tmp_path: Path) -> None:
+    """Stop early, go on to the end; then once more from the early stop, with all plans on disk and another clock."""
+    made, first, second, third = budget(images), *(tmp_path / name for name in ("first", "second", "third"))
+    run(first, images, made, stop_after=2, clock=Clock(1.5))
+    for copy in (second, third):
+        shutil.copytree(first, copy)
+    whole = run(first, images, made, clock=Clock(1.5))
+    shutil.rmtree(second / "plan")
+    shutil.copytree(first / "plan", second / "plan")
+    again = run(second, images, made, clock=Clock(7.0))
+    assert losses(again) == losses(whole) and totals(again) == totals(whole)
+    require_equal(newest(first), newest(second))
+    assert RunFolder(first).revisions() == RunFolder(second).revisions()
+    assert len(set(totals(whole))) > 2
+    measured = run(third, images, made, clock=Clock(7.0))
+    assert totals(measured)[-1] != totals(whole)[-1]
+
+
+def test_a_revision_is_on_disk_before_the_step_that_follows_it(images: ImageSet, tmp_path: Path) -> None:
+    folder, made = RunFolder(tmp_path / "run"), budget(images)
+    folder.create(made, images.spec)
+    revised, clock = 0, Clock(1.5)
+    with folder.writing():
+        for step in fit(made, images, folder, elapsed=clock):
+            clock.tick()
+            revised += step.revised
+            assert len(folder.revisions()) == revised + 1
+            assert folder.revisions()[-1].images_total == step.images_total
+    assert revised > 1
+
+
+@pytest.mark.parametrize("slower", [1.0, 2.0])
+def test_a_run_ends_on_time_also_on_a_machine_that_slows_down(images: ImageSet, tmp_path: Path, slower: float) -> None:
+    """One minute by the clock of steps, of which the later half may take twice as long as the earlier."""
+    made, folder, clock = budget(images), RunFolder(tmp_path / "run"), Clock(1.0)
+    folder.create(made, images.spec)
+    with folder.writing():
+        for step in fit(made, images, folder, elapsed=clock):
+            clock.tick()
+            if step.images_seen > made.images_total / 2:
+                clock.each = slower
+    assert 0.9 * 60 <= clock.now <= 1.1 * 60
+
+
+def test_a_budget_already_spent_is_exceeded_by_one_step(images: ImageSet, tmp_path: Path) -> None:
+    steps = run(tmp_path / "run", images, budget(images), clock=Clock(1000.0))
+    assert [step.revised for step in steps][-2:] == [True, False]
+    assert sum(step.revised for step in steps) == 1 and steps[-1].saved and steps[-1].sheet
+
+
+def test_a_step_reports_the_rate_it_was_made_with(images: ImageSet, tmp_path: Path) -> None:
+    made = budget(images)
+    steps = run(tmp_path / "run", images, made, clock=Clock(1.5))
+    for before, step in pairwise(steps):
+        assert step.learning_rate == made.learning_rate_at(before.images_seen, before.images_total)
+
+
+def test_two_revisions_at_one_position_hold_alike_going_through_and_going_on(
+    images: ImageSet, tmp_path: Path, uninterrupted: tuple[Path, list[TrainStep]]
+) -> None:
+    made = recipe_of(images, anneal_from=0.1)
+    through, on = tmp_path / "through", tmp_path / "on"
+    run(on, images, made, stop_after=5)
+    shutil.copytree(on, through)
+    shutil.rmtree(through / "checkpoints")
+    for path in (on, through):
+        for number, total in enumerate((240, 480), start=1):
+            revision = Revision(images_seen=80, images_total=total, minutes=None, seconds=0.0)
+            RunFolder(path).revise(number, revision)
+        run(path, images, made)
+    require_equal(newest(through), newest(on))
+    assert newest(on).images_seen == 480
+
+
+# --- NaN ---
+
+
+class Poisoned(ImageSet):
+    """A set of which one image is read as NaN."""
+
+    bad: int
+
+    def x0(self, indices: object) -> Tensor:
+        x0 = super().x0(indices)  # type: ignore[arg-type]
+        x0[torch.from_numpy(np.asarray(indices) == self.bad)] = math.nan
+        return x0
+
+
+def poisoned(images: ImageSet, bad: int) -> Poisoned:
+    found = Poisoned(**{name: getattr(images, name) for name in images.__dataclass_fields__})
+    object.__setattr__(found, "bad", bad)
+    return found
+
+
+def test_a_poisoned_image_stops_the_run_with_its_name_and_noise_level(images: ImageSet, tmp_path: Path) -> None:
+    made, folder = recipe_of(images), RunFolder(tmp_path / "run")
+    run(folder.path, images, made, stop_after=5)
+    before, indices = newest(folder.path), training_indices(made, images.train, 80)
+    pair = training_pair(made, images, indices, 80, EDM, "cpu")
+    bad, ratio = int(indices[3]), float((pair.sigma / pair.alpha)[3])
+    with pytest.raises(NonFinite) as caught:
+        run(folder.path, poisoned(images, bad), made)
+    message = str(caught.value)
+    assert images.names[bad] in message and f"{ratio:.3g}" in message and "80 images seen" in message
+    assert caught.value.exit_code == 7
+    require_equal(newest(folder.path), before)
+
+
+def test_a_poisoned_held_out_image_stops_the_run_at_the_first_probe(images: ImageSet, tmp_path: Path) -> None:
+    bad, folder = int(images.heldout[-1]), RunFolder(tmp_path / "run")
+    with pytest.raises(NonFinite, match="average") as caught:
+        run(folder.path, poisoned(images, bad), recipe_of(images))
+    assert images.names[bad] in str(caught.value)
+    assert all(event["event"] != "sheet" for event in folder.events())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("what", ["weight", "moment", "average"])
+def test_a_poisoned_state_stops_the_run_before_it_is_saved(images: ImageSet, what: str, value: float) -> None:
+    trainer = Trainer(recipe_of(images), images, "cpu")
+    trainer.update(TOTAL)
+    weight = trainer.weights["enter.weight"]
+    target = {
+        "weight": weight,
+        "moment": trainer.optimizer.state[weight]["exp_avg_sq"],
+        "average": trainer.ema["enter.weight"],
+    }[what]
+    with torch.no_grad():
+        target[(0,) * target.ndim] = value
+    with pytest.raises(NonFinite):
+        if what == "weight":
+            trainer.update(TOTAL)
+        trainer.state(0.0)
+
+
+def test_a_rate_far_too_high_stops_loudly_and_leaves_a_checkpoint_that_loads(images: ImageSet, tmp_path: Path) -> None:
+    made, folder = recipe_of(images, learning_rate=1e30, warmup_images=0), RunFolder(tmp_path / "run")
+    with pytest.raises(NonFinite, match="noise ratio"):
+        run(folder.path, images, made)
+    for path in folder.checkpoints():
+        assert all(bool(torch.isfinite(value).all()) for value in folder.load(path).weights.values())
+
+
+def test_the_purposes_of_randomness_are_not_mixed_up(images: ImageSet) -> None:
+    """Levels and class dropout of a batch are drawn apart: hiding classes says nothing of the noise level."""
+    made = recipe_of(images)
+    levels, dropout = (
+        keyed.uniforms(keyed.derive(made.seed, purpose, 3), made.batch)
+        for purpose in (keyed.Purpose.LEVELS, keyed.Purpose.DROPOUT)
+    )
+    assert not np.array_equal(levels, dropout)
+    assert not equal({"u": torch.from_numpy(levels)}, {"u": torch.from_numpy(dropout)})
