@@ -44,16 +44,7 @@ def measured(machine: Machine, side: int, channels: int, width: int, batch: int)
     images = open_images("menagerie:512", size=(side, side))
     values = images.values if channels == 3 else images.values.mean(-1, keepdims=True).astype("uint8")
     images = images if channels == 3 else open_images(values)
-    pictures = Pictures(
-        source="menagerie",
-        identity=images.identity,
-        height=side,
-        width=side,
-        channels=channels,
-        train_count=len(images.train),
-        heldout_count=len(images.heldout),
-        sigma_data=images.sigma_data,
-    )
+    pictures = Pictures.of("menagerie", images)
     recipe = auto(
         pictures, machine, None, images_total=10**9, batch=batch, net=net_of_width(width, pictures).model_dump()
     )

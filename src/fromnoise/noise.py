@@ -141,7 +141,9 @@ class Tabulated(Schedule):
     @classmethod
     def ddpm(cls) -> "Tabulated":
         """The 1,000 betas of DDPM, linear from 1e-4 to 0.02 (Ho et al. 2020, section 4)."""
-        return cls(torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64))
+        table = cls(torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64))
+        table.name = "ddpm"
+        return table
 
     def _log_snr(self, t: Tensor) -> Tensor:
         return torch.as_tensor(np.interp(t.numpy(), self._times, self._table), dtype=torch.float64)

@@ -12,6 +12,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from fromnoise.images import ImageSet
 from fromnoise.machine import Machine
 from fromnoise.nets import Attention, UNet, UNetSpec
 from fromnoise.noise import Condition
@@ -34,6 +35,22 @@ class Pictures(BaseModel):
     train_count: PositiveInt
     heldout_count: NonNegativeInt
     sigma_data: PositiveFloat  # standard deviation in [-1, 1]
+
+    @classmethod
+    def of(cls, source: str, images: ImageSet) -> "Pictures":
+        """What a set of images, opened from ``source``, is to a recipe."""
+        height, width, channels = images.shape
+        return cls(
+            source=source,
+            identity=images.identity,
+            height=height,
+            width=width,
+            channels=channels,
+            classes=images.classes,
+            train_count=len(images.train),
+            heldout_count=len(images.heldout),
+            sigma_data=images.sigma_data,
+        )
 
 
 class Recipe(BaseModel):

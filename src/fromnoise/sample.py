@@ -40,7 +40,7 @@ class Step:
     t: float  # before
     s: float  # after; 0 in the last step
     x_t: Float[Tensor, "b *shape"]  # before
-    x0_hat: Float[Tensor, "b *shape"]  # the denoiser's answer at (x_t, t)
+    x0_hat: Float[Tensor, "b *shape"]  # the denoiser's first answer: at (x_t, t), with churn at the raised noise
     x_s: Float[Tensor, "b *shape"]  # after
     nfe: int  # net evaluations per image so far
 

@@ -125,18 +125,7 @@ def _new_recipe(
             f"--minutes {minutes:g} and --images-seen {overrides['images_total']} both say how long to train: "
             "leave one of them out."
         )
-    height, width, channels = images.shape
-    pictures = Pictures(
-        source=source,
-        identity=images.identity,
-        height=height,
-        width=width,
-        channels=channels,
-        classes=images.classes,
-        train_count=len(images.train),
-        heldout_count=len(images.heldout),
-        sigma_data=images.sigma_data,
-    )
+    pictures = Pictures.of(source, images)
     budget = None if "images_total" in overrides and minutes is None else (minutes or MINUTES)
     try:
         return auto(pictures, machine, budget, **overrides)

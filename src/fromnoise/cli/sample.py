@@ -84,7 +84,6 @@ def write_samples(model: "Model", samples: "Samples", run: Path, run_id: str, ou
         "images_seen": model.images_seen,
         "weights": model.weights,
         **samples.settings,
-        "class": samples.settings["class"],
     }
     if out.suffix == ".npz":
         durable.write_file(out, _npz(samples))
