@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("run", nargs="+")
     parser.add_argument("-n", type=int, default=1024)
-    parser.add_argument("--guidance", type=float, default=1.0)
+    parser.add_argument("--guidance", type=float, help="the run's own by default")
     parser.add_argument("--test", help=".npz with x_test and y_test to compare with, instead of the held-out part")
     arguments = parser.parse_args()
     models = [load(run) for run in arguments.run]
@@ -104,7 +104,7 @@ def main() -> None:
             "run": run,
             "n": arguments.n,
             "images_seen": model.images_seen,
-            "guidance": arguments.guidance,
+            "guidance": model.guidance(arguments.guidance),
             "recognised": float(
                 (net.name(sampled.float()).argmax(1) == torch.from_numpy(samples.labels)).double().mean()
             ),

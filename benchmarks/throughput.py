@@ -52,7 +52,7 @@ def measured(machine: Machine, side: int, channels: int, width: int, batch: int)
     step = seconds(lambda: trainer.update(10**9), machine.device)
     model = trainer.model(trainer.average, "ema")
     calls = recipe.sampler.steps
-    sampling = seconds(lambda: model.sample(batch), machine.device)
+    sampling = seconds(lambda: model.sample(batch, guidance=1.0), machine.device)
     flops = training_flops(recipe.net, side, side)
     limit = machine.matrix_gflops_bf16 if recipe.dtype == "bfloat16" else machine.matrix_gflops_float32
     return {

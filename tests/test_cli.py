@@ -22,7 +22,7 @@ from fromnoise.run_folder import RunFolder
 from tiny import newest, one_thread, require_equal
 
 PICTURES = ("menagerie:40", "--size", "16")
-RECIPE = {"net": {"width": 16, "blocks": 1, "patch": 2}, "batch": 16, "dtype": "float32", "sampler": {"steps": 2}}
+RECIPE = {"net": {"width": 16, "blocks": [1, 1], "patch": 2}, "batch": 16, "dtype": "float32", "sampler": {"steps": 2}}
 IMAGES = 1280  # 80 steps, a save every eighth
 PATIENCE = 120.0  # seconds until a test gives a command up
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals of this kind are not sent on Windows")
@@ -38,7 +38,7 @@ class Command:
     """``fromnoise ...`` as a process of its own."""
 
     def __init__(self, *arguments: str | Path, cwd: Path) -> None:
-        words = [sys.executable, "-c", "from fromnoise.cli import main; main()", *map(str, arguments)]
+        words = [sys.executable, "-m", "fromnoise", *map(str, arguments)]
         self.output: IO[str] = open(cwd / f"output-{time.monotonic_ns()}", "w+")  # noqa: SIM115
         self.process = subprocess.Popen(
             words, cwd=cwd, stdout=self.output, stderr=subprocess.STDOUT, text=True, env=os.environ
@@ -168,6 +168,17 @@ def test_a_second_ctrl_c_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None
         assert stop.is_set()
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_before_training_leaves_plainly_and_the_same_command_begins(tmp_path: Path) -> None:
+    """While the pictures are read there is nothing to save."""
+    words = train_words(tmp_path, "run")
+    first = Command(*words, cwd=tmp_path)
+    first.wait_for(lambda: "Run folder" in first.text())
+    assert first.leave(signal.SIGINT) in (3, 4), first.text()
+    assert "Traceback" not in first.text() and ("intact" in first.text() or "Saved at" in first.text())
+    again = Command(*words, cwd=tmp_path)
+    assert again.leave() == 0, again.text()
 
 
 def test_a_run_in_use_is_refused_to_a_second_process(uninterrupted: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # fmt: off
 ROOMS = (
     "errors", "durable", "keyed", "menagerie", "images", "noise", "predict", "nets", "denoise", "exact",
-    "guide", "sample", "langevin", "landscape", "likelihood", "machine", "recipe", "ema", "model", "run_folder",
+    "guide", "sample", "langevin", "landscape", "likelihood", "machine", "recipe", "ema", "muon", "model", "run_folder",
     "training", "session", "evaluate", "chapters", "look", "lesson", "studio", "cli",
 )
 # fmt: on

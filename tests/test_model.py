@@ -83,9 +83,18 @@ def test_a_class_is_obeyed_and_an_unknown_one_refused_with_the_known(model: Mode
         model.sample(1, class_name="horse")
 
 
-def test_guidance_of_one_changes_nothing_and_more_does(model: Model) -> None:
+def test_guidance_is_the_recipe_s_unless_asked_otherwise(model: Model) -> None:
+    own, said = model.sample(2), model.sample(2, guidance=model.recipe.guidance)
+    assert model.recipe.guidance == 1.5 == own.settings["guidance"] and np.array_equal(own.images, said.images)
     plain, guided = model.sample(2, guidance=1.0).images, model.sample(2, guidance=3.0).images
-    assert np.array_equal(plain, model.sample(2).images) and not near(plain, guided)
+    assert not near(plain, guided) and not np.array_equal(plain, own.images)
+
+
+def test_guidance_of_one_asks_once_for_the_class_alone(model: Model) -> None:
+    labels = model.labels([0, 1])
+    steps = list(model.trajectory([0, 1], labels=labels, guidance=1.0))
+    assert steps[-1].nfe == model.recipe.sampler.steps
+    assert list(model.trajectory([0, 1], labels=labels))[-1].nfe == 2 * steps[-1].nfe
 
 
 def test_a_model_without_classes_refuses_class_and_guidance() -> None:

@@ -13,7 +13,7 @@ from fromnoise.noise import SCHEDULES, Condition, NoisyPair, corrupt
 from tiny import awake, one_thread
 from toys import Mixture
 
-SPEC = UNetSpec(channels=3, classes=2, patch=2, width=16, blocks=1)
+SPEC = UNetSpec(channels=3, classes=2, patch=2, width=16, blocks=(1, 1))
 ALONE = 2e-5  # one image alone or in a batch: the same sums in another order, answers of order one
 
 
@@ -44,7 +44,7 @@ def classes(*index: int) -> Condition:
 def test_what_comes_out_has_the_shape_of_what_went_in(
     size: tuple[int, int], channels: int, patch: int, multipliers: tuple[int, ...]
 ) -> None:
-    net = unet(channels=channels, patch=patch, multipliers=multipliers)
+    net = unet(channels=channels, patch=patch, multipliers=multipliers, blocks=(1,) * len(multipliers))
     x = normals(2, channels, *size)
     out = net(x, torch.zeros(2), Condition())
     assert out.shape == x.shape
@@ -66,7 +66,7 @@ def test_a_size_that_does_not_divide_is_an_image_in_the_middle_of_zeros(size: tu
 
 @torch.no_grad()
 def test_content_far_from_the_border_moves_the_answer_with_it() -> None:
-    net = unet(patch=1, multipliers=(1,), attention=False)  # each answer sees 6 pixels each way
+    net = unet(patch=1, multipliers=(1,), blocks=(1,), attention=False)  # each answer sees 6 pixels each way
     here, there = torch.zeros(1, 3, 24, 24), torch.zeros(1, 3, 24, 24)
     blob = normals(1, 3, 4, 4)
     here[..., 8:12, 8:12], there[..., 11:15, 10:14] = blob, blob
@@ -123,7 +123,7 @@ def test_a_fresh_net_answers_exactly_zero() -> None:
 def test_equal_specs_build_nets_of_equal_shapes_and_bad_ones_are_refused() -> None:
     shapes = [{name: w.shape for name, w in UNet(SPEC).state_dict().items()} for _ in range(2)]
     assert shapes[0] == shapes[1]
-    for wrong in ({"width": 20}, {"width": 0}, {"channels": 0}, {"classes": -1}, {"colour": 1}):
+    for wrong in ({"width": 20}, {"width": 0}, {"channels": 0}, {"classes": -1}, {"colour": 1}, {"blocks": (1,)}):
         with pytest.raises(ValidationError, match=next(iter(wrong))):
             UNetSpec.model_validate(SPEC.model_dump() | wrong)
 

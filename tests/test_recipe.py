@@ -40,6 +40,8 @@ def alone() -> Iterator[None]:
         ({"anneal_from": 1.0}, ("anneal_from", "1")),
         ({"ema_relative_std": 0.3}, ("ema_relative_std", "0.28")),
         ({"images_total": 0}, ("images_total", "0")),
+        ({"net": {"blocks": [2]}}, ("multipliers", "blocks")),
+        ({"shown": pictures(classes=()), "guidance": 2.0}, ("guidance", "pictures.classes")),
     ],
 )
 def test_contradictory_or_impossible_fields_are_refused_with_both_names(
@@ -86,11 +88,11 @@ def test_it_survives_json_and_cannot_be_changed() -> None:
 
 @pytest.mark.parametrize("minutes", [0.05, 3.0, 60.0])
 def test_the_same_inputs_give_the_same_recipe_and_stay_as_they_are(minutes: float) -> None:
-    overrides: dict[str, Any] = {"net": {"blocks": 1}, "seed": 3}
+    overrides: dict[str, Any] = {"net": {"blocks": (1, 2)}, "seed": 3}
     first = auto(pictures(), MACHINE, minutes, **overrides)
     assert auto(pictures(), MACHINE, minutes, **overrides) == first
-    assert overrides == {"net": {"blocks": 1}, "seed": 3}
-    assert (first.seed, first.net.blocks, first.minutes) == (3, 1, minutes)
+    assert overrides == {"net": {"blocks": (1, 2)}, "seed": 3}
+    assert (first.seed, first.net.blocks, first.minutes) == (3, (1, 2), minutes)
 
 
 def test_more_minutes_or_a_faster_machine_give_a_wider_net_and_never_a_narrower_one() -> None:
@@ -121,7 +123,7 @@ def test_pictures_of_any_shape_get_a_net(height: int, width: int, channels: int)
 
 def test_the_cost_of_an_image_grows_with_its_positions() -> None:
     """Without attention everything but the embedding is done once per position: equal rows cost equally much."""
-    spec = UNetSpec(channels=3, patch=1, width=16, multipliers=(1,), blocks=1, attention=False)
+    spec = UNetSpec(channels=3, patch=1, width=16, multipliers=(1,), blocks=(1,), attention=False)
     one, two, three = (training_flops(spec, 8 * k, 8) for k in (1, 2, 3))
     assert three - two == two - one > 0
     lighter = UNetSpec.model_validate(spec.model_dump() | {"patch": 2})
@@ -168,7 +170,7 @@ def test_the_rate_is_checked_in_runs_planned_in_minutes_alone() -> None:
 def test_the_learning_rate_rises_stays_and_falls_to_zero_linearly() -> None:
     """At s of T images seen: min(1, (s + batch) / warmup) min(1, (T - s) / (T (1 - anneal_from)))."""
     made = recipe(learning_rate=1e-3, warmup_images=160, anneal_from=0.5, batch=16)
-    rates = [made.learning_rate_at(seen, 1600) for seen in range(0, 1600, 16)]
+    rates = [made.learning_rate * made.rate_share_at(seen, 1600) for seen in range(0, 1600, 16)]
     expected = [1e-3 * min(1.0, (seen + 16) / 160) * min(1.0, (1600 - seen) / 800) for seen in range(0, 1600, 16)]
     assert rates == pytest.approx(expected, rel=1e-12)
     assert rates[0] == pytest.approx(1e-4) and rates[9:51] == pytest.approx([1e-3] * 42)
@@ -185,7 +187,7 @@ def test_the_learning_rate_rises_stays_and_falls_to_zero_linearly() -> None:
 def test_the_learning_rate_stays_within_its_bounds(total: int, batch: int, warmup: int, anneal: float) -> None:
     made = recipe(learning_rate=2e-3, batch=batch, warmup_images=warmup, anneal_from=anneal)
     for seen in range(0, total, max(batch, total // 50)):
-        assert 0 < made.learning_rate_at(seen, total) <= 2e-3
+        assert 0 < made.rate_share_at(seen, total) <= 1
 
 
 # --- the budget ---

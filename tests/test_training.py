@@ -376,7 +376,7 @@ def test_a_step_reports_the_rate_it_was_made_with(images: ImageSet, tmp_path: Pa
     made = budget(images)
     steps = run(tmp_path / "run", images, made, clock=Clock(1.5))
     for before, step in pairwise(steps):
-        assert step.learning_rate == made.learning_rate_at(before.images_seen, before.images_total)
+        assert step.learning_rate == made.learning_rate * made.rate_share_at(before.images_seen, before.images_total)
 
 
 def test_two_revisions_at_one_position_hold_alike_going_through_and_going_on(
@@ -446,7 +446,7 @@ def test_a_poisoned_state_stops_the_run_before_it_is_saved(images: ImageSet, wha
     weight = trainer.weights["enter.weight"]
     target = {
         "weight": weight,
-        "moment": trainer.optimizer.state[weight]["exp_avg_sq"],
+        "moment": trainer.adam.state[weight]["exp_avg_sq"],
         "average": trainer.ema["enter.weight"],
     }[what]
     with torch.no_grad():

@@ -37,7 +37,7 @@ def reverse(
     *,
     seed: int = 0,
     class_name: str | None = None,
-    guidance: float = 1.0,
+    guidance: float | None = None,
     sampler: Sampler | None = None,
 ) -> tuple[Step, ...]:
     """Every Step by which ``model.sample`` makes the images of these numbers; the arguments are those of ``sample``.

@@ -20,6 +20,7 @@ from torch.nn.functional import conv2d, linear
 
 from fromnoise.errors import UseError
 
+SECONDS_PER_TURN = 0.06
 SECONDS_PER_PRODUCT = 0.12  # four products; with their set-up the probe stays within a second
 MAX_REPEATS = 20
 BF16_GAIN = 1.5  # bf16 must be so many times as fast, to pay for its casts and its rounding
@@ -71,20 +72,20 @@ def free_threads(cores: int) -> int:
     """All cores, or one fewer where another program keeps one busy.
 
     Threads wait for each other some thousands of times a training step; a core that is shared stalls all of them at
-    every turn, and training slows not by half but many times over. So the choice is made by trying: the mean pace of
-    small operations, a fifth of a second in all.
+    every turn, and training slows not by half but many times over. So the choice is made by trying: the pace of small
+    operations, the better of two turns each, as a thread's first one is slow; a quarter of a second in all.
     """
     if cores == 1:
         return 1
-    paces = {number: _small_steps(number) for number in (cores, cores - 1)}
-    return max(paces, key=lambda number: paces[number])
+    turns = [(_small_steps(number), number) for number in (cores, cores - 1) * 2]
+    return max(turns)[1]
 
 
 def _small_steps(number: int) -> float:
     """Small operations a second with so many threads."""
     x, done, start = torch.ones(200_000), 0, time.perf_counter()
     with _threads(number), torch.inference_mode():
-        while time.perf_counter() - start < SECONDS_PER_PRODUCT:
+        while time.perf_counter() - start < SECONDS_PER_TURN:
             torch.nn.functional.silu(x)
             done += 1
     return done / (time.perf_counter() - start)

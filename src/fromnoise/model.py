@@ -65,18 +65,18 @@ class Model:
         seed: int = 0,
         first: int = 0,
         class_name: str | None = None,
-        guidance: float = 1.0,
+        guidance: float | None = None,
         sampler: Sampler | None = None,
         progress: Callable[[int, int], None] = lambda done, n: None,
     ) -> Samples:
         """n images, numbered from ``first``; image number k of a seed is the same alone or among others.
 
         class_name: one of ``classes``; None takes each class in turn. guidance: 1 = as learned, more = more typical.
+        guidance and sampler are the recipe's own where they are None.
         progress(done, n) is called after each batch. Raises UseError for an unknown class, or guidance without classes.
         """
-        if guidance != 1.0 and not self.classes:
-            raise UseError("Guidance needs classes, but this model was trained without class folders: leave it out.")
         chosen, numbers = sampler or self.recipe.sampler, range(first, first + n)
+        guidance = self.guidance(guidance)
         labels = self.labels(numbers, class_name)
         values, clipped = np.empty((n, *self.shape[1:], self.shape[0]), np.uint8), 0
         for start in range(0, n, BATCH):
@@ -105,12 +105,11 @@ class Model:
         *,
         seed: int = 0,
         labels: Int64[np.ndarray, " n"] | None = None,
-        guidance: float = 1.0,
+        guidance: float | None = None,
         sampler: Sampler | None = None,
     ) -> Iterator[Step]:
         """Every Step from noise to the images of these numbers; labels as class indices, None for no class."""
-        if guidance != 1.0 and not self.classes:
-            raise UseError(f"Guidance {guidance:g} needs classes, but this model was trained without: leave it out.")
+        guidance = self.guidance(guidance)
         chosen = sampler or self.recipe.sampler
         denoiser, condition = self.denoiser, None
         if labels is not None:
@@ -119,6 +118,16 @@ class Model:
         times = chosen.times(denoiser.schedule)
         start = start_noise(denoiser.schedule, times[0], self.shape, seed, numbers).to(self.device)
         return trajectory(denoiser, start, times, chosen.step(), condition=condition, seed=seed, numbers=numbers)
+
+    def guidance(self, asked: float | None = None) -> float:
+        """The guidance asked for, or the recipe's own. Raises UseError for one without classes to guide to."""
+        if asked is None:
+            return self.recipe.guidance
+        if asked != 1.0 and not self.classes:
+            raise UseError(
+                f"Guidance {asked:g} needs classes, but this model was trained without class folders: leave it out."
+            )
+        return asked
 
     def to_values(self, x0: Tensor) -> tuple[UInt8[np.ndarray, "n h w c"], int]:
         """(N,C,H,W) in [-1, 1] -> (N,H,W,C) values as in the files, and how many were clipped."""

@@ -65,20 +65,23 @@ class Recipe(BaseModel):
     schedule: Literal["edm", "vp-linear", "vp-cosine", "flow", "ddpm"] = "edm"
     weighting: Literal["edm", "min-snr", "flow"] = "edm"
     levels: Literal["log-normal", "logit-normal", "uniform"] = "log-normal"
-    levels_mean: float = -1.2  # of log(sigma / alpha); not used by uniform
-    levels_deviation: PositiveFloat = 1.2
+    levels_mean: float = -0.9  # of log(sigma / alpha); not used by uniform
+    levels_deviation: PositiveFloat = 1.3
     label_dropout: float = Field(0.1, ge=0, lt=1)  # share of training images shown without their class
     batch: PositiveInt = 64
-    learning_rate: PositiveFloat = 4e-3
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = Field(0.01, ge=0)
-    warmup_images: NonNegativeInt = 3_200  # the rate rises linearly over these
-    anneal_from: float = Field(0.5, gt=0, lt=1)  # share of the run after which the rate falls linearly to zero
+    muon_rate: PositiveFloat = 0.01  # of Muon, which moves the matrices between the first and the last layer
+    momentum: float = Field(0.95, ge=0, lt=1)  # of Muon
+    weight_decay: float = Field(0.1, ge=0)  # of Muon
+    learning_rate: PositiveFloat = 4e-3  # of Adam, which moves all the rest
+    betas: tuple[float, float] = (0.9, 0.99)  # of Adam
+    warmup_images: NonNegativeInt = 3_200  # both rates rise linearly over these
+    anneal_from: float = Field(0.5, gt=0, lt=1)  # share of the run after which both rates fall linearly to zero
     ema_relative_std: float = Field(0.07, gt=0, lt=0.28)  # length of the average, as a share of the run
     dtype: Literal["bfloat16", "float32"] = "float32"  # of the products inside the net while training
     minutes: PositiveFloat | None = None  # the budget; None = images_total stands as it is
     images_total: PositiveInt  # the plan made before the first step
     sampler: Sampler = Sampler()
+    guidance: float = 1.0  # of sampling; 1 = as learned
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
@@ -90,15 +93,17 @@ class Recipe(BaseModel):
         for left, found, right, wanted in pairs:
             if found != wanted:
                 raise ValueError(f"{left} is {found} but {right} is {wanted}; they must agree")
+        if self.guidance != 1.0 and not self.pictures.classes:
+            raise ValueError(f"guidance is {self.guidance:g} but pictures.classes is (); guidance needs classes")
         if self.sampler.steps < 1:
             raise ValueError(f"sampler.steps is {self.sampler.steps} but must be at least 1")
         return self
 
-    def learning_rate_at(self, images_seen: int, images_total: int) -> float:
-        """The rate of the step that begins at ``images_seen``: rises linearly, stays, falls linearly to zero."""
+    def rate_share_at(self, images_seen: int, images_total: int) -> float:
+        """The share of its rates that the step beginning at ``images_seen`` takes: rises, stays at 1, falls to zero."""
         rise = min(1.0, (images_seen + self.batch) / max(self.warmup_images, 1))
         left = (images_total - images_seen) / (images_total * (1.0 - self.anneal_from))
-        return self.learning_rate * rise * min(1.0, left)
+        return rise * min(1.0, left)
 
 
 @dataclass(frozen=True)
@@ -184,12 +189,17 @@ def auto(pictures: Pictures, machine: Machine, minutes: float | None, **override
         "net": net,
         "minutes": minutes,
         "dtype": "bfloat16" if machine.bf16 else "float32",
+        "guidance": GUIDANCE if pictures.classes else 1.0,
     }
+    if machine.device != "cpu":
+        fields |= {"batch": 256, "muon_rate": 0.02}
     if minutes:
         fields["images_total"] = _expected_images(net, pictures, machine, minutes)
     return Recipe.model_validate(fields | overrides)
 
 
+MOST_POSITIONS = 24
+GUIDANCE = 1.5  # nearer to the pictures than 1 and 2, in kind and in variety (LOG.md)
 WIDTHS = (32, 48, 64, 96, 128, 192, 256)
 
 
@@ -204,18 +214,24 @@ def _affordable_net(pictures: Pictures, machine: Machine, minutes: float) -> UNe
 
 
 def net_of_width(width: int, pictures: Pictures) -> UNetSpec:
-    """The shape of net for pictures of this size: folded by patches to at most 24 positions along the longer side."""
+    """The shape of net for pictures of this size.
+
+    Two levels of at most MOST_POSITIONS a side do the work; ``width`` is that of the first of them. Finer ones before
+    them, for larger pictures, are half as wide and have one block: at every position there is little to know, but it
+    must not be lost, as it is where many pixels share a few channels.
+    """
     longer = max(pictures.height, pictures.width)
-    patch = 1
-    while longer / patch > 24:
-        patch *= 2
-    levels = 1 + (longer / patch > 7) + (longer / patch > 28)
+    patch = 1 if longer <= MOST_POSITIONS else 2
+    fine = max(0, math.ceil(math.log2(longer / patch / MOST_POSITIONS)))
+    coarse = 2 if longer / patch / 2**fine > 7 else 1
+    finest = 16 * (width // 32) if fine else width
     return UNetSpec(
         channels=pictures.channels,
         classes=len(pictures.classes),
         patch=patch,
-        width=width,
-        multipliers=(1, 2, 4)[:levels],
+        width=finest,
+        multipliers=(1,) * fine + (width // finest, 2 * width // finest)[:coarse],
+        blocks=(1,) * fine + (2, 2)[:coarse],
     )
 
 

@@ -27,7 +27,7 @@ from fromnoise.images import ValueSpec
 from fromnoise.model import Model, build_denoiser, build_net
 from fromnoise.recipe import Recipe
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 3  # newest checkpoints
 PARTS = ("weights", "ema", "optimizer")
 
@@ -51,7 +51,7 @@ class Checkpoint:
     seconds: float  # used so far, shown and planned with, never computed with
     weights: dict[str, Tensor]
     ema: dict[str, Tensor]
-    optimizer: dict[str, Tensor]  # "exp_avg/NAME", "exp_avg_sq/NAME", "step/NAME"
+    optimizer: dict[str, Tensor]  # "momentum/NAME", or "exp_avg/NAME", "exp_avg_sq/NAME", "step/NAME"
 
 
 class RunFolder:

@@ -30,10 +30,12 @@ from fromnoise.denoise import (
 from fromnoise.errors import NonFinite
 from fromnoise.images import ImageSet, beside, encode_png, montage
 from fromnoise.model import Model, build_denoiser, build_net
+from fromnoise.muon import Muon
 from fromnoise.noise import SCHEDULES, Condition, NoisyPair, Schedule, corrupt
 from fromnoise.recipe import STRATA, Recipe, plan_positions, revised_total
 from fromnoise.run_folder import Checkpoint, Revision, RunFolder
 
+OUTER = ("enter.", "leave.")  # the first and the last layer, whose rows or columns are pixels
 SHEET_IMAGES = 16
 RATED = 5  # steps at least that a rate is measured over
 PROBED = 256  # held-out, and as many training, images whose loss is measured with fixed noise at every sheet
@@ -73,9 +75,11 @@ class Trainer:
         dtype = torch.bfloat16 if recipe.dtype == "bfloat16" else torch.float32
         self.denoiser = build_denoiser(recipe, self.net, dtype)
         self.weights, self.ema = dict(self.net.named_parameters()), dict(self.average.named_parameters())
-        self.optimizer = torch.optim.AdamW(
-            self.weights.values(), recipe.learning_rate, recipe.betas, weight_decay=recipe.weight_decay, fused=True
-        )
+        inner = {name: w for name, w in self.weights.items() if w.ndim == 4 and not name.startswith(OUTER)}
+        others = [weight for name, weight in self.weights.items() if name not in inner]
+        self.muon = Muon(inner.values(), recipe.muon_rate, recipe.momentum, recipe.weight_decay)
+        self.adam = torch.optim.Adam(others, recipe.learning_rate, recipe.betas, fused=True)
+        self.optimizer_of = {name: self.muon if name in inner else self.adam for name in self.weights}
         self.gamma = ema.gamma_of(recipe.ema_relative_std)
         self.images_seen = 0
 
@@ -92,10 +96,11 @@ class Trainer:
         gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
         norms = torch.stack(torch._foreach_norm(gradients))
         self.require_finite("gradient", norms, log_snr, indices, losses.detach())
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(self.images_seen, images_total)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        share = recipe.rate_share_at(self.images_seen, images_total)
+        for optimizer, rate in ((self.muon, recipe.muon_rate), (self.adam, recipe.learning_rate)):
+            optimizer.param_groups[0]["lr"] = rate * share
+            optimizer.step()
+            optimizer.zero_grad()
         self.images_seen += batch
         ema.update(self.ema, self.weights, self.gamma, self.images_seen, batch)
         return losses.detach(), log_snr
@@ -122,7 +127,7 @@ class Trainer:
         moments = {
             f"{key}/{name}": value
             for name, weight in self.weights.items()
-            for key, value in self.optimizer.state[weight].items()
+            for key, value in self.optimizer_of[name].state[weight].items()
         }
         for what, tensors in (("weight", self.weights), ("average", self.ema), ("moment", moments)):
             for name, value in tensors.items():
@@ -140,13 +145,12 @@ class Trainer:
             for name, weight in self.weights.items():
                 weight.copy_(state.weights[name])
                 self.ema[name].copy_(state.ema[name])
-                moments = {key: state.optimizer[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-                self.optimizer.state[weight] = {
-                    key: (
-                        torch.empty_like(weight) if key != "step" else torch.empty_like(value, device=self.device)
-                    ).copy_(value)
-                    for key, value in moments.items()
-                }
+
+        for full_name, value in state.optimizer.items():
+            key, _, name = full_name.partition("/")
+            weight = self.weights[name]
+            like = value.to(self.device) if key == "step" else weight
+            self.optimizer_of[name].state[weight][key] = torch.empty_like(like, requires_grad=False).copy_(value)
 
     def model(self, net: torch.nn.Module, weights: str) -> Model:
         """A model of the present weights, to look at."""
@@ -215,7 +219,7 @@ def fit(
     plan, log = _Plan(recipe, folder, trainer.images_seen), _Log(folder)
     while trainer.images_seen < plan.positions.end:
         before = trainer.images_seen
-        rate = recipe.learning_rate_at(before, plan.positions.end)
+        rate = recipe.learning_rate * recipe.rate_share_at(before, plan.positions.end)
         losses, _ = trainer.update(plan.positions.end)
         seen = trainer.images_seen
         revised = plan.revise(clock, before, seen)

@@ -1,5 +1,6 @@
 """The command line: demo, train, sample, look, runs. Heavy imports happen inside each command."""
 
+import signal
 import sys
 import traceback
 from typing import Annotated
@@ -44,8 +45,14 @@ def options(
     """
 
 
+def _leave(number: int, frame: object) -> None:
+    typer.echo("Stopped; what was saved before is intact. The same command begins again.", err=True)
+    sys.exit(4)
+
+
 def main() -> None:
     """Run a command; a user's mistake ends in one sentence and its exit code, a bug in a traceback and 70."""
+    signal.signal(signal.SIGINT, _leave)
     try:
         app(standalone_mode=True)
     except FromnoiseError as error:

@@ -1,11 +1,13 @@
 """fromnoise look: figures and films of what happens between a picture and noise."""
 
+import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from fromnoise.cli.sample import GuidanceOption
 from fromnoise.cli.show import echo, shown
 from fromnoise.errors import UseError
 
@@ -22,6 +24,7 @@ app = typer.Typer(help="See it happen: a picture going into noise, pictures comi
 
 FilmOption = Annotated[bool, typer.Option("--film", help="A film instead of a strip, as WebP unless --out says.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="FILE.png, or a film: FILE.webp, FILE.gif, FILE.mp4.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cuda, mps or cpu; the best there is by default.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of all noise.")]
 
 
@@ -78,11 +81,12 @@ def reverse(
     n: Annotated[int | None, typer.Option("-n", min=1, help="The first so many numbers: 1, in a film 4.")] = None,
     seed: SeedOption = 0,
     class_name: Annotated[str | None, typer.Option("--class", help="One class; each in turn by default.")] = None,
-    guidance: Annotated[float, typer.Option(help="1 = as learned; 1.5 to 3 = more typical of the class.")] = 1.0,
+    guidance: GuidanceOption = None,
     sampler: Annotated[
         Literal["ddpm", "ddim", "heun", "dpm-2m"] | None, typer.Option(help="The run's own by default.")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="From noise to image; the run's own by default.")] = None,
+    device: DeviceOption = None,
     film: FilmOption = False,
     out: OutOption = None,
 ) -> None:
@@ -104,20 +108,21 @@ def reverse(
     from fromnoise.chapters import class_names
     from fromnoise.chapters import reverse as chapter
     from fromnoise.look import reverse_film, reverse_strip
+    from fromnoise.machine import choose_device
     from fromnoise.run_folder import load
 
-    model, moving = load(run), _moves(target)
+    model, moving = load(run, device=choose_device(device)), _moves(target)
     numbers, chosen = number or list(range(n or (TOGETHER if moving else 1))), _sampler(model, sampler, steps)
     trajectory = chapter(model, numbers, seed=seed, class_name=class_name, guidance=guidance, sampler=chosen)
     names = [_named(k, name) for k, name in zip(numbers, class_names(model, numbers, class_name), strict=True)]
-    origin = _origin(model, run, f"seed {seed}, {_listed(names)}", chosen, guidance)
+    origin = _origin(model, run, f"seed {seed}, {_listed(names)}", chosen, model.guidance(guidance))
     spec, noising = model.spec, model.denoiser.schedule
     drawn = (
         reverse_film(trajectory, noising, spec, origin, calm=_draws_noise(chosen))
         if moving
         else reverse_strip(trajectory, noising, spec, names, origin)
     )
-    told = [*(["--class", class_name] if class_name else []), *(["--guidance", guidance] if guidance != 1.0 else [])]
+    told = [*(["--class", class_name] if class_name else []), "--guidance", model.guidance(guidance)]
     told += ["--sampler", chosen.stepper, "--steps", chosen.steps, *(["--film"] if moving else [])]
     which = [part for k in numbers for part in ("--number", k)]
     _write(drawn, target, "reverse", run, *which, "--seed", seed, *told)
@@ -129,6 +134,7 @@ def reverse(
 def sheet(
     pictures: Annotated[str, typer.Argument(help="A folder, an .npz or .npy file, menagerie, or a run folder.")],
     n: Annotated[int, typer.Option("-n", min=1, help="How many at most.")] = 64,
+    device: DeviceOption = None,
     out: Annotated[Path | None, typer.Option(help="FILE.png; sheet.png, or RUN/look/sheet.png, by default.")] = None,
 ) -> None:
     """Many pictures at once: of a set, evenly spread through it, or new ones from a run.
@@ -143,13 +149,16 @@ def sheet(
     target = _target(out, False, Path(pictures, "look", "sheet") if is_run else Path("sheet"))
     if _moves(target):
         raise UseError(f"A sheet is a .png, but --out says {target.name}.")
-    figure = _sheet_of_run(Path(pictures), n) if is_run else _sheet_of_set(pictures, n)
+    figure = _sheet_of_run(Path(pictures), n, device) if is_run else _sheet_of_set(pictures, n)
     _write(figure, target, "sheet", pictures, "-n", n)
     echo(f"{shown(target)}: {figure.title[0].lower()}{figure.title[1:]}.")
 
 
 @app.command()
-def info(file: Annotated[Path, typer.Argument(help="A PNG that fromnoise made.")]) -> None:
+def info(
+    file: Annotated[Path, typer.Argument(help="A PNG that fromnoise made.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the settings as JSON.")] = False,
+) -> None:
     """What a picture says about itself, and the command that makes it again.
 
     Examples:
@@ -157,8 +166,9 @@ def info(file: Annotated[Path, typer.Argument(help="A PNG that fromnoise made.")
         fromnoise look info runs/menagerie/samples/seed-0/000017.png
     """
     from fromnoise.look import info as read
+    from fromnoise.look import settings
 
-    echo(read(file))
+    echo(json.dumps(settings(file)) if as_json else read(file))
 
 
 def _sheet_of_set(pictures: str, n: int) -> "Figure":
@@ -180,16 +190,17 @@ def _sheet_of_set(pictures: str, n: int) -> "Figure":
     )
 
 
-def _sheet_of_run(run: Path, n: int) -> "Figure":
+def _sheet_of_run(run: Path, n: int, device: str | None) -> "Figure":
     from fromnoise.look import compose
     from fromnoise.look import sheet as draw
+    from fromnoise.machine import choose_device
     from fromnoise.run_folder import load
 
-    model = load(run)
+    model = load(run, device=choose_device(device))
     samples = model.sample(n)
     names = None if samples.labels is None else [model.classes[label] for label in samples.labels]
     caption = "Each began as noise, and the model took the noise away step by step."
-    origin = _origin(model, run, f"seed 0, numbers 0 to {n - 1}", model.recipe.sampler, 1.0)
+    origin = _origin(model, run, f"seed 0, numbers 0 to {n - 1}", model.recipe.sampler, model.guidance())
     return compose(draw(samples.images, names=names), f"{n} new pictures from {run.name}", caption, origin)
 
 

@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from fromnoise.model import Model, Samples
 
 
+GuidanceOption = Annotated[
+    float | None, typer.Option(help="1 = as learned, more = more typical of the class; the run's own by default.")
+]
+
+
 def sample(
     run: Annotated[Path, typer.Argument(help="A run folder, such as runs/menagerie.")],
     n: Annotated[int, typer.Option("-n", min=1, help="How many images.")] = 64,
     first: Annotated[int, typer.Option(min=0, help="Number of the first image; number and seed fix its noise.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Of all noise.")] = 0,
     class_name: Annotated[str | None, typer.Option("--class", help="One class; each in turn by default.")] = None,
-    guidance: Annotated[float, typer.Option(help="1 = as learned; 1.5 to 3 = more typical of the class.")] = 1.0,
+    guidance: GuidanceOption = None,
     sampler: Annotated[str | None, typer.Option(help="ddpm, ddim, heun or dpm-2m.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps from noise to image.")] = None,
     grid: Annotated[str | None, typer.Option(help="Where the steps fall: karras, log-snr or uniform.")] = None,
@@ -125,7 +130,7 @@ def _text(facts: dict[str, Any], run: Path, out: Path) -> dict[str, str]:
     from fromnoise import __version__
 
     command = ["fromnoise", "sample", str(run), "-n", str(facts["n"]), "--first", str(facts["first"])]
-    defaults = {"seed": 0, "class": None, "guidance": 1.0, "eta": 0.0, "churn": 0.0, "weights": "ema"}
+    defaults = {"seed": 0, "class": None, "eta": 0.0, "churn": 0.0, "weights": "ema"}
     for name in ("seed", "class", "guidance", "sampler", "steps", "grid", "eta", "churn", "weights"):
         if facts[name] != defaults.get(name, object()):
             command += [f"--{name}", str(facts[name])]

@@ -1,7 +1,9 @@
 """What commands show while they work: rich progress on a terminal, plain lines elsewhere, JSON on request."""
 
 import json
+import textwrap
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 Style = Literal["lines", "json", "quiet"]
 LINE_EVERY = 5.0  # seconds between plain lines
+LINE_WIDTH = 110
+RATED = 10.0  # seconds that a rate is taken over
 SMOOTH = 0.95  # of the loss shown
 
 
@@ -70,7 +74,8 @@ class Display:
             f"Machine: {machine.device_name}, {machine.threads} threads, "
             f"{machine.matrix_gflops_float32:,.0f} GFLOP/s float32, {machine.matrix_gflops_bf16:,.0f} bfloat16"
         )
-        self.say(f"Recipe: {_recipe_text(session.recipe)}")
+        recipe = f"Recipe: {_recipe_text(session.recipe)}"
+        self.say(textwrap.fill(recipe, LINE_WIDTH, subsequent_indent="  ", break_on_hyphens=False))
 
     @contextmanager
     def training(self, session: "Session") -> "Iterator[Callable[[TrainStep], None]]":
@@ -82,7 +87,7 @@ class Display:
             yield self._line(session)
 
     def _line(self, session: "Session") -> "Callable[[TrainStep], None]":
-        pace, said = _Pace(session.images_seen), 0.0
+        pace, said = _Pace(session), 0.0
 
         def show(step: "TrainStep") -> None:
             nonlocal said
@@ -105,26 +110,36 @@ class Display:
 
 
 class _Pace:
-    """Rate, time left and a smoothed loss from the steps seen."""
+    """The rate of the last RATED seconds, the time left and a smoothed loss, from the steps seen."""
 
-    def __init__(self, images_seen: int) -> None:
-        self.first_seen, self.first_time = images_seen, time.monotonic()
+    def __init__(self, session: "Session") -> None:
+        self.minutes = session.minutes
+        self.seen = deque([(time.monotonic(), session.images_seen)])
         self.loss, self.weight, self.sheet = 0.0, 0.0, ""
 
     def take(self, step: "TrainStep") -> None:
+        self.seen.append((time.monotonic(), step.images_seen))
+        while len(self.seen) > 2 and self.seen[-1][0] - self.seen[1][0] > RATED:
+            self.seen.popleft()
         self.loss = SMOOTH * self.loss + (1 - SMOOTH) * step.loss
         self.weight = SMOOTH * self.weight + (1 - SMOOTH)
         self.sheet = shown(step.sheet) if step.sheet else self.sheet
 
-    def rate(self, step: "TrainStep") -> float:
-        return (step.images_seen - self.first_seen) / max(time.monotonic() - self.first_time, 1e-9)
+    def rate(self) -> float:
+        (then, before), (now, seen) = self.seen[0], self.seen[-1]
+        return (seen - before) / max(now - then, 1e-9)
+
+    def left(self, step: "TrainStep") -> float:
+        """Seconds: of the budget where there is one, else at the present rate."""
+        if self.minutes:
+            return 60.0 * self.minutes - step.seconds if step.images_seen < step.images_total else 0.0
+        return (step.images_total - step.images_seen) / max(self.rate(), 1e-9)
 
     def text(self, step: "TrainStep") -> str:
-        left = (step.images_total - step.images_seen) / max(self.rate(step), 1e-9)
         parts = [
             f"{step.images_seen:,} of {step.images_total:,} images",
-            f"{self.rate(step):,.0f} images/s",
-            f"{clock(left)} left",
+            f"{self.rate():,.0f} images/s",
+            f"{clock(self.left(step))} left",
             f"loss {self.loss / self.weight:.4f}",
         ]
         if step.probe and step.probe.heldout:
@@ -138,7 +153,7 @@ class _Pace:
 def _bar(session: "Session") -> "Iterator[Callable[[TrainStep], None]]":
     from rich.progress import BarColumn, Progress, TextColumn
 
-    pace = _Pace(session.images_seen)
+    pace = _Pace(session)
     columns = (BarColumn(bar_width=28), TextColumn("{task.fields[text]}"))
     with Progress(*columns, refresh_per_second=4) as progress:
         task = progress.add_task("", total=session.images_total, completed=session.images_seen, text="starting")

@@ -5,7 +5,7 @@ enlarged by whole factors, never smoothed; whatever is not shown in its own valu
 """
 
 from fromnoise.look.films import Film, film, forward_film, reverse_film
-from fromnoise.look.info import info
+from fromnoise.look.info import info, settings
 from fromnoise.look.page import Figure, compose
 from fromnoise.look.sheet import sheet
 from fromnoise.look.strips import forward_strip, reverse_strip
@@ -20,5 +20,6 @@ __all__ = [
     "info",
     "reverse_film",
     "reverse_strip",
+    "settings",
     "sheet",
 ]

@@ -5,7 +5,7 @@ from typing import cast
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,8 +23,14 @@ class UNetSpec(BaseModel):
     patch: PositiveInt = 2  # pixels folded into channels before the first convolution, each way
     width: int = Field(32, gt=0, multiple_of=16)  # channels at the finest level
     multipliers: tuple[PositiveInt, ...] = (1, 2)  # channels of each level over width; each level halves the size
-    blocks: PositiveInt = 2  # per level, each way
+    blocks: tuple[PositiveInt, ...] = (2, 2)  # of each level, each way
     attention: bool = True  # over all positions, once, at the coarsest level
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "UNetSpec":
+        if len(self.blocks) != len(self.multipliers):
+            raise ValueError(f"multipliers {self.multipliers} and blocks {self.blocks} differ in length; one per level")
+        return self
 
 
 class UNet(nn.Module):
@@ -39,9 +45,9 @@ class UNet(nn.Module):
         self.embedding = Embedding(size, spec.classes)
         self.enter = nn.Conv2d(folded, widths[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        for width in widths:
-            self.down.append(nn.ModuleList(Block(width, width, size) for _ in range(spec.blocks)))
-            self.up.append(nn.ModuleList(Block(2 * width, width, size) for _ in range(spec.blocks)))
+        for width, blocks in zip(widths, spec.blocks, strict=True):
+            self.down.append(nn.ModuleList(Block(width, width, size) for _ in range(blocks)))
+            self.up.append(nn.ModuleList(Block(2 * width, width, size) for _ in range(blocks)))
         pairs = list(itertools.pairwise(widths))
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
         self.grow = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairs)
