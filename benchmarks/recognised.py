@@ -104,7 +104,7 @@ def main() -> None:
             "run": run,
             "n": arguments.n,
             "images_seen": model.images_seen,
-            "guidance": model.guidance(arguments.guidance),
+            "guidance": model.guidance_of(arguments.guidance),
             "recognised": float(
                 (net.name(sampled.float()).argmax(1) == torch.from_numpy(samples.labels)).double().mean()
             ),

@@ -170,7 +170,8 @@ def test_a_second_ctrl_c_leaves_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_ctrl_c_before_training_leaves_plainly_and_the_same_command_begins(tmp_path: Path) -> None:
+@POSIX
+def test_ctrl_c_before_training_leaves_plainly_and_the_same_command_begins(uninterrupted: Path, tmp_path: Path) -> None:
     """While the pictures are read there is nothing to save."""
     words = train_words(tmp_path, "run")
     first = Command(*words, cwd=tmp_path)
@@ -179,6 +180,7 @@ def test_ctrl_c_before_training_leaves_plainly_and_the_same_command_begins(tmp_p
     assert "Traceback" not in first.text() and ("intact" in first.text() or "Saved at" in first.text())
     again = Command(*words, cwd=tmp_path)
     assert again.leave() == 0, again.text()
+    require_equal(newest(tmp_path / "run"), newest(uninterrupted))
 
 
 def test_a_run_in_use_is_refused_to_a_second_process(uninterrupted: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from fromnoise import load
 from fromnoise.machine import devices
@@ -13,7 +12,7 @@ from fromnoise.session import open_session
 ACCELERATORS = [device for device in devices() if device in ("cuda", "mps")]
 pytestmark = pytest.mark.skipif(not ACCELERATORS, reason="torch finds no accelerator on this machine")
 
-FIELDS = {"images_total": 512, "batch": 64, "dtype": "float32"}
+FIELDS = {"images_total": 512, "batch": 64, "dtype": "float32", "warmup_images": 0}
 
 
 @pytest.fixture(params=ACCELERATORS)
@@ -48,16 +47,10 @@ def test_the_same_model_makes_the_same_images_there_and_here(device: str, tmp_pa
     """One level of 255 of rounding, and no more in all but a few values."""
     losses(tmp_path / "run", "cpu")
     here, there = (load(tmp_path / "run", device=where).sample(8).images for where in ("cpu", device))
+    assert here.std() > 10
     assert np.percentile(np.abs(here.astype(int) - there.astype(int)), 99.5) <= 1
 
 
-def test_bfloat16_and_float32_start_alike(device: str, tmp_path: Path) -> None:
-    one, other = (losses(tmp_path / dtype, device, dtype=dtype)[0] for dtype in ("float32", "bfloat16"))
-    assert one == pytest.approx(other, rel=0.02)
-
-
-def test_the_state_stays_on_the_device(device: str, tmp_path: Path) -> None:
-    model = load(tmp_path / "run", device=device) if losses(tmp_path / "run", device) else None
-    assert model is not None
-    x = torch.zeros(1, 3, 16, 16, device=device)
-    assert model.denoiser(x, torch.tensor(0.5)).device.type == device
+def test_bfloat16_learns_like_float32(device: str, tmp_path: Path) -> None:
+    one, other = (losses(tmp_path / dtype, device, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    assert one == pytest.approx(other, rel=0.05) and one[-1] < 0.95 * one[0]

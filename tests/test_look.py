@@ -300,7 +300,22 @@ def invoke(*words: object) -> str:
     [
         ("forward", "menagerie:12", "--index", 3, "--size", "8x10", "--steps", 3, "--seed", 4),
         ("forward", "menagerie:12", "--schedule", "flow", "--steps", 4),
-        ("reverse", "RUN", "-n", 2, "--class", "dog", "--guidance", 1.5, "--steps", 3, "--sampler", "heun"),
+        (
+            "reverse",
+            "RUN",
+            "-n",
+            2,
+            "--class",
+            "dog",
+            "--guidance",
+            2,
+            "--device",
+            "cpu",
+            "--steps",
+            3,
+            "--sampler",
+            "heun",
+        ),
         ("sheet", "menagerie:12", "-n", 5),
         ("sheet", "RUN", "-n", 3),
     ],
@@ -355,3 +370,11 @@ def test_wrong_use_is_refused_in_one_sentence(
     with pytest.raises(UseError, match=sentence):
         invoke(*(run if word == "RUN" else word for word in words))
     assert not list(tmp_path.iterdir())
+
+
+def test_info_prints_the_settings_as_json(tmp_path: Path) -> None:
+    figure, file = Figure(np.zeros((2, 2, 3), np.uint8), "A title", "A sentence."), tmp_path / "figure.png"
+    file.write_bytes(figure.png("fromnoise look forward menagerie"))
+    assert json.loads(invoke("look", "info", file, "--json")) == settings(file)
+    with pytest.raises(UseError, match="--device"):
+        invoke("look", "sheet", "menagerie:8", "--device", "cpu", "--out", tmp_path / "sheet.png")

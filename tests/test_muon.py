@@ -13,10 +13,10 @@ def test_the_singular_values_come_near_one_and_the_directions_stay(shape: tuple[
     source = torch.Generator().manual_seed(0)
     matrices = torch.randn(shape, generator=source, dtype=torch.float64)
     left, sizes, right = torch.linalg.svd(matrices, full_matrices=False)
-    sizes = torch.linspace(1.0, 0.02, sizes.shape[1], dtype=torch.float64).expand_as(sizes)
+    sizes = torch.linspace(1.0, 0.05, sizes.shape[1], dtype=torch.float64).expand_as(sizes)
     found = left.mT @ orthogonalised(left @ torch.diag_embed(sizes) @ right) @ right.mT
     values = found.diagonal(dim1=1, dim2=2)
-    assert float(values.min()) > 0.67 and float(values.max()) < 1.14
+    assert float(values.min()) > 0.68 and float(values.max()) < 1.14
     assert torch.allclose(found, torch.diag_embed(values), atol=1e-9)
 
 

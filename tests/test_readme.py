@@ -52,7 +52,7 @@ def shortened(words: list[str]) -> list[str]:
 def started(words: list[str]) -> list[str]:
     """As words that start a process, whatever is on the path."""
     if words[0] == "fromnoise":
-        return [sys.executable, "-c", "from fromnoise.cli import main; main()", *words[1:]]
+        return [sys.executable, "-m", "fromnoise", *words[1:]]
     if words[0] in ("python", "python3"):
         return [sys.executable, *words[1:]]
     return words

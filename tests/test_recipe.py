@@ -1,6 +1,7 @@
 """The recipe: contradictions are refused by name, the same inputs give the same run, positions and rates hold."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +13,18 @@ from pydantic import ValidationError
 from fromnoise.errors import UseError
 from fromnoise.machine import Machine
 from fromnoise.nets import UNetSpec
-from fromnoise.recipe import Recipe, auto, plan_positions, revised_total, training_flops
+from fromnoise.recipe import (
+    GPU_BATCH,
+    GPU_MUON_RATE,
+    GUIDANCE,
+    WIDTHS,
+    Recipe,
+    auto,
+    net_of_width,
+    plan_positions,
+    revised_total,
+    training_flops,
+)
 from tiny import MACHINE, one_thread, pictures, recipe
 
 FAST = Machine(2, 2**33, "cpu", "ten times as fast", 1, True, 50.0, 100.0, MACHINE.torch_version)
@@ -96,7 +108,7 @@ def test_the_same_inputs_give_the_same_recipe_and_stay_as_they_are(minutes: floa
 
 
 def test_more_minutes_or_a_faster_machine_give_a_wider_net_and_never_a_narrower_one() -> None:
-    budgets = (0.05, 10.0, 100.0, 1_000.0)
+    budgets = (0.05, 100.0, 1_000.0, 10_000.0)
     shown = pictures(height=16, width=16)
     slow, fast = ([auto(shown, machine, budget).net.width for budget in budgets] for machine in (MACHINE, FAST))
     assert slow == sorted(slow) and fast == sorted(fast)
@@ -118,7 +130,37 @@ def test_low_precision_is_taken_where_the_machine_gains_from_it() -> None:
 def test_pictures_of_any_shape_get_a_net(height: int, width: int, channels: int) -> None:
     made = auto(pictures(height=height, width=width, channels=channels, classes=()), MACHINE, 10.0)
     assert (made.net.channels, made.net.classes) == (channels, 0)
-    assert made.images_total >= 1_000
+
+
+@pytest.mark.parametrize(
+    ("side", "patch", "widths", "blocks"),
+    [
+        (7, 1, (32,), (2,)),
+        (8, 1, (32, 64), (1, 2)),
+        (24, 1, (32, 64), (1, 2)),
+        (25, 1, (16, 32, 64), (1, 1, 2)),
+        (48, 1, (16, 32, 64), (1, 1, 2)),
+        (49, 1, (16, 16, 32, 64), (1, 1, 1, 2)),
+        (64, 1, (16, 16, 32, 64), (1, 1, 1, 2)),
+        (65, 2, (16, 32, 64), (1, 1, 2)),
+        (256, 2, (16, 16, 16, 32, 64), (1, 1, 1, 1, 2)),
+    ],
+)
+def test_larger_pictures_get_thin_fine_levels_before_the_same_two(
+    side: int, patch: int, widths: tuple[int, ...], blocks: tuple[int, ...]
+) -> None:
+    net = net_of_width(32, pictures(height=side, width=5))
+    assert (net.patch, tuple(net.width * m for m in net.multipliers), net.blocks) == (patch, widths, blocks)
+    assert all(net_of_width(width, pictures(height=side)).width % 16 == 0 for width in WIDTHS)
+
+
+def test_a_gpu_gets_larger_batches_unless_asked_otherwise() -> None:
+    gpu = replace(FAST, device="cuda")
+    made, asked = auto(pictures(), gpu, 10.0), auto(pictures(), gpu, 10.0, batch=64)
+    assert (made.batch, made.muon_rate, made.guidance) == (GPU_BATCH, GPU_MUON_RATE, GUIDANCE)
+    on_cpu = auto(pictures(), MACHINE, 10.0)
+    assert (asked.batch, asked.muon_rate) == (64, on_cpu.muon_rate)
+    assert auto(pictures(classes=()), MACHINE, 10.0).guidance == 1.0
 
 
 def test_the_cost_of_an_image_grows_with_its_positions() -> None:

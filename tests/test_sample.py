@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fromnoise.denoise import Denoiser, noise_ratio
+from fromnoise.errors import UseError
 from fromnoise.noise import EDM, SCHEDULES, Flow, Schedule, Tabulated, VPLinear
 from fromnoise.sample import GRIDS, STEPPERS, Sampler, ddim, dpm_2m, heun, start_noise, trajectory
 from toys import conv_denoiser, gaussian, mixture
@@ -431,3 +432,13 @@ def test_the_default_sampler_beats_the_others_at_its_evaluations(schedule):
         return abs(float(last(denoiser, x, times, sampler.step())) / 0.25**0.5 - 1)
 
     assert missed(Sampler()) < min(missed(Sampler("ddim", 16)), missed(Sampler("heun", 8)))
+
+
+def test_a_sampler_changes_what_is_given_and_leaves_options_of_another_stepper_behind() -> None:
+    own = Sampler("ddim", 20, "karras", eta=0.5)
+    assert own.changed() == own
+    assert own.changed(steps=8, eta=0.0) == Sampler("ddim", 8, "karras")
+    assert own.changed("ddim").eta == 0.5
+    assert own.changed("heun", churn=4.0) == Sampler("heun", 20, "karras", churn=4.0)
+    with pytest.raises(UseError, match=r"eta.*ddim"):
+        own.changed("heun", eta=0.5)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fromnoise import keyed
 from fromnoise.denoise import stratified
@@ -396,6 +396,19 @@ def test_two_revisions_at_one_position_hold_alike_going_through_and_going_on(
     assert newest(on).images_seen == 480
 
 
+def test_muon_moves_the_convolutions_between_the_first_and_the_last_and_adam_the_rest(images: ImageSet) -> None:
+    made = recipe_of(images, warmup_images=10**6)
+    trainer = Trainer(made, images, "cpu")
+    trainer.update(TOTAL)
+    by_muon = {name for name, optimizer in trainer.optimizer_of.items() if optimizer is trainer.muon}
+    convolutions = {f"{name}.weight" for name, layer in trainer.net.named_modules() if isinstance(layer, nn.Conv2d)}
+    assert by_muon == convolutions - {"enter.weight", "leave.2.weight"}
+    assert set(trainer.weights) > by_muon and len(by_muon) > 5
+    share = made.rate_share_at(0, TOTAL)
+    assert trainer.muon.param_groups[0]["lr"] == made.muon_rate * share < made.muon_rate
+    assert trainer.adam.param_groups[0]["lr"] == made.learning_rate * share
+
+
 # --- NaN ---
 
 
@@ -439,7 +452,7 @@ def test_a_poisoned_held_out_image_stops_the_run_at_the_first_probe(images: Imag
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("what", ["weight", "moment", "average"])
+@pytest.mark.parametrize("what", ["weight", "moment", "momentum", "average"])
 def test_a_poisoned_state_stops_the_run_before_it_is_saved(images: ImageSet, what: str, value: float) -> None:
     trainer = Trainer(recipe_of(images), images, "cpu")
     trainer.update(TOTAL)
@@ -447,6 +460,7 @@ def test_a_poisoned_state_stops_the_run_before_it_is_saved(images: ImageSet, wha
     target = {
         "weight": weight,
         "moment": trainer.adam.state[weight]["exp_avg_sq"],
+        "momentum": trainer.muon.state[trainer.weights["middle.out.weight"]]["momentum"],
         "average": trainer.ema["enter.weight"],
     }[what]
     with torch.no_grad():
@@ -457,8 +471,11 @@ def test_a_poisoned_state_stops_the_run_before_it_is_saved(images: ImageSet, wha
         trainer.state(0.0)
 
 
-def test_a_rate_far_too_high_stops_loudly_and_leaves_a_checkpoint_that_loads(images: ImageSet, tmp_path: Path) -> None:
-    made, folder = recipe_of(images, learning_rate=1e30, warmup_images=0), RunFolder(tmp_path / "run")
+@pytest.mark.parametrize("rate", ["learning_rate", "muon_rate"])
+def test_a_rate_far_too_high_stops_loudly_and_leaves_a_checkpoint_that_loads(
+    images: ImageSet, tmp_path: Path, rate: str
+) -> None:
+    made, folder = recipe_of(images, **{rate: 1e30}, warmup_images=0), RunFolder(tmp_path / "run")
     with pytest.raises(NonFinite, match="noise ratio"):
         run(folder.path, images, made)
     for path in folder.checkpoints():

@@ -154,7 +154,9 @@ def _noise(shape: tuple[int, ...], device: str, dtype: torch.dtype) -> torch.Ten
 
 @torch.inference_mode()
 def _rate(call: Callable[[], object], operations: int, device: str) -> float:
-    """1e9 operations a second, the best of a few repeats. The first, which also sets up, counts as one."""
+    """1e9 operations a second, the best of a few repeats after one that sets up."""
+    call()
+    _wait(device)
     start = time.perf_counter()
     best = math.inf
     for _ in range(MAX_REPEATS):

@@ -76,7 +76,7 @@ class Model:
         progress(done, n) is called after each batch. Raises UseError for an unknown class, or guidance without classes.
         """
         chosen, numbers = sampler or self.recipe.sampler, range(first, first + n)
-        guidance = self.guidance(guidance)
+        guidance = self.guidance_of(guidance)
         labels = self.labels(numbers, class_name)
         values, clipped = np.empty((n, *self.shape[1:], self.shape[0]), np.uint8), 0
         for start in range(0, n, BATCH):
@@ -108,8 +108,11 @@ class Model:
         guidance: float | None = None,
         sampler: Sampler | None = None,
     ) -> Iterator[Step]:
-        """Every Step from noise to the images of these numbers; labels as class indices, None for no class."""
-        guidance = self.guidance(guidance)
+        """Every Step from noise to the images of these numbers; labels as class indices.
+
+        labels None asks for no class, and then guidance has nothing to act on.
+        """
+        guidance = self.guidance_of(guidance)
         chosen = sampler or self.recipe.sampler
         denoiser, condition = self.denoiser, None
         if labels is not None:
@@ -119,7 +122,7 @@ class Model:
         start = start_noise(denoiser.schedule, times[0], self.shape, seed, numbers).to(self.device)
         return trajectory(denoiser, start, times, chosen.step(), condition=condition, seed=seed, numbers=numbers)
 
-    def guidance(self, asked: float | None = None) -> float:
+    def guidance_of(self, asked: float | None = None) -> float:
         """The guidance asked for, or the recipe's own. Raises UseError for one without classes to guide to."""
         if asked is None:
             return self.recipe.guidance

@@ -19,7 +19,7 @@ class Muon(torch.optim.Optimizer):
     """Weights of any number of dimensions from two on; all after the first count as columns.
 
     lr is the size of a step in the spectral norm: a weight of shape (m, n) moves by lr max(1, m / n)**0.5 times a
-    matrix whose singular values lie between 0.68 and 1.13. Each step also shrinks the weight by lr weight_decay.
+    matrix whose singular values are near one (``orthogonalised``), and shrinks by lr weight_decay.
     """
 
     def __init__(self, weights: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
@@ -46,7 +46,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrices: Float[Tensor, "b m n"]) -> Float[Tensor, "b m n"]:
-    """Each with singular values above a thousandth of its norm brought into [0.68, 1.13], by Newton and Schulz.
+    """Each with singular values above a hundredth of its norm brought into [0.68, 1.14], by Newton and Schulz.
+
+    Smaller ones stay smaller; zero stays zero.
 
     The polynomial acts on the smaller of the two Gram matrices, so that a long thin matrix costs two large products.
     """

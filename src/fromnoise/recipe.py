@@ -69,7 +69,7 @@ class Recipe(BaseModel):
     levels_deviation: PositiveFloat = 1.3
     label_dropout: float = Field(0.1, ge=0, lt=1)  # share of training images shown without their class
     batch: PositiveInt = 64
-    muon_rate: PositiveFloat = 0.01  # of Muon, which moves the matrices between the first and the last layer
+    muon_rate: PositiveFloat = 0.01  # of Muon, which moves the convolutions between the first and the last
     momentum: float = Field(0.95, ge=0, lt=1)  # of Muon
     weight_decay: float = Field(0.1, ge=0)  # of Muon
     learning_rate: PositiveFloat = 4e-3  # of Adam, which moves all the rest
@@ -140,9 +140,14 @@ def plan_positions(images_total: int, minutes: float | None) -> Positions:
     )
 
 
+def training_seconds(minutes: float) -> float:
+    """What a budget leaves for training, the last sheet included; the rest is kept for the end."""
+    return 60.0 * minutes * (1.0 - KEPT_SHARE) - KEPT_SECONDS
+
+
 def revised_total(minutes: float, images_seen: int, seconds_used: float, images_per_second: float, batch: int) -> int:
-    """images_total anew: what the rest of the budget holds at the measured rate, 3 % and a second kept for the end."""
-    seconds_left = minutes * 60.0 * 0.97 - 1.0 - seconds_used
+    """images_total anew: what the rest of the training's share of the budget holds at the measured rate."""
+    seconds_left = training_seconds(minutes) - seconds_used
     return max(int(images_seen + seconds_left * images_per_second), images_seen + batch)
 
 
@@ -191,15 +196,18 @@ def auto(pictures: Pictures, machine: Machine, minutes: float | None, **override
         "dtype": "bfloat16" if machine.bf16 else "float32",
         "guidance": GUIDANCE if pictures.classes else 1.0,
     }
-    if machine.device != "cpu":
-        fields |= {"batch": 256, "muon_rate": 0.02}
+    if machine.device != "cpu" and "batch" not in overrides:
+        fields |= {"batch": GPU_BATCH, "muon_rate": GPU_MUON_RATE}
     if minutes:
         fields["images_total"] = _expected_images(net, pictures, machine, minutes)
     return Recipe.model_validate(fields | overrides)
 
 
-MOST_POSITIONS = 24
-GUIDANCE = 1.5  # nearer to the pictures than 1 and 2, in kind and in variety (LOG.md)
+MOST_POSITIONS = 24  # a side, of the first of the two levels that do most of the work
+LONGEST_UNFOLDED = 64  # pixels a side; larger pictures are folded by patches of 2
+GPU_BATCH, GPU_MUON_RATE = 256, 0.02
+KEPT_SECONDS, KEPT_SHARE = 1.0, 0.03  # of the budget, for the end
+GUIDANCE = 1.25  # more of its class than it learned in a short run, and still as varied as the pictures (LOG.md)
 WIDTHS = (32, 48, 64, 96, 128, 192, 256)
 
 
@@ -216,12 +224,12 @@ def _affordable_net(pictures: Pictures, machine: Machine, minutes: float) -> UNe
 def net_of_width(width: int, pictures: Pictures) -> UNetSpec:
     """The shape of net for pictures of this size.
 
-    Two levels of at most MOST_POSITIONS a side do the work; ``width`` is that of the first of them. Finer ones before
-    them, for larger pictures, are half as wide and have one block: at every position there is little to know, but it
-    must not be lost, as it is where many pixels share a few channels.
+    Two levels of at most MOST_POSITIONS a side do the work; ``width``, at least 32, is that of the first of them. Finer
+    ones before them, for larger pictures, are half as wide or less: at every position there is little to know, but it
+    must not be lost, as it is where several pixels share a few channels.
     """
     longer = max(pictures.height, pictures.width)
-    patch = 1 if longer <= MOST_POSITIONS else 2
+    patch = 1 if longer <= LONGEST_UNFOLDED else 2
     fine = max(0, math.ceil(math.log2(longer / patch / MOST_POSITIONS)))
     coarse = 2 if longer / patch / 2**fine > 7 else 1
     finest = 16 * (width // 32) if fine else width
@@ -231,12 +239,15 @@ def net_of_width(width: int, pictures: Pictures) -> UNetSpec:
         patch=patch,
         width=finest,
         multipliers=(1,) * fine + (width // finest, 2 * width // finest)[:coarse],
-        blocks=(1,) * fine + (2, 2)[:coarse],
+        blocks=(1,) * (fine + coarse - 1) + (2,),
     )
 
 
 def _expected_images(net: UNetSpec, pictures: Pictures, machine: Machine, minutes: float) -> int:
+    """A guess from the matrix rate, which the first check of the plan replaces."""
     rate = machine.matrix_gflops_bf16 if machine.bf16 else machine.matrix_gflops_float32
-    reached = 0.35 * rate * 1e9  # of the matrix rate, by a U-Net of these sizes; the checks replace this guess
-    seconds = max(60.0 * minutes - 6.0, 1.0)
-    return max(int(seconds * reached / training_flops(net, pictures.height, pictures.width)), 1_000)
+    share, launching = (
+        (0.25, 0.0) if machine.device == "cpu" else (0.08, 45e-3 / GPU_BATCH)
+    )  # one CPU, one H100: LOG.md
+    seconds_each = training_flops(net, pictures.height, pictures.width) / (share * rate * 1e9) + launching
+    return max(int(max(60.0 * minutes - 6.0, 1.0) / seconds_each), 1_000)

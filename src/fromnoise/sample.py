@@ -197,6 +197,24 @@ class Sampler:
                     f"{option} belongs to the sampler {owner}, not to {self.stepper}: leave one of them out."
                 )
 
+    def changed(
+        self,
+        stepper: str | None = None,
+        steps: int | None = None,
+        grid: str | None = None,
+        eta: float | None = None,
+        churn: float | None = None,
+    ) -> "Sampler":
+        """This sampler with what is given in place of its own; another stepper leaves eta and churn behind."""
+        same = stepper in (None, self.stepper)
+        return Sampler(
+            stepper or self.stepper,
+            steps or self.steps,
+            grid or self.grid,
+            (self.eta if same else 0.0) if eta is None else eta,
+            (self.churn if same else 0.0) if churn is None else churn,
+        )
+
     def times(self, schedule: Schedule) -> Float64[Tensor, " n"]:
         """The (steps + 1,) times visited, falling from t_max to 0."""
         return GRIDS[self.grid](schedule, self.steps)

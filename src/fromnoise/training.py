@@ -116,7 +116,8 @@ class Trainer:
         names = ", ".join(self.images.names[indices[row]] for row in rows[:3].tolist())
         raise NonFinite(
             f"The {what} became NaN or infinite after {self.images_seen:,} images seen, at noise ratio {levels}, "
-            f"with {names}; the last checkpoint is intact. A lower learning_rate or dtype float32 may help."
+            f"with {names}; the last checkpoint is intact. "
+            "A lower muon_rate or learning_rate, or dtype float32, may help."
         )
 
     def state(self, seconds: float) -> Checkpoint:
@@ -134,7 +135,8 @@ class Trainer:
                 if not bool(torch.isfinite(value).all()):
                     raise NonFinite(
                         f"The {what} {name} became NaN or infinite within {self.images_seen:,} images seen; "
-                        "the last checkpoint is intact. A lower learning_rate or dtype float32 may help."
+                        "the last checkpoint is intact. "
+                        "A lower muon_rate or learning_rate, or dtype float32, may help."
                     )
         return Checkpoint(self.images_seen, seconds, dict(self.weights), dict(self.ema), moments)
 
@@ -145,12 +147,10 @@ class Trainer:
             for name, weight in self.weights.items():
                 weight.copy_(state.weights[name])
                 self.ema[name].copy_(state.ema[name])
-
-        for full_name, value in state.optimizer.items():
-            key, _, name = full_name.partition("/")
-            weight = self.weights[name]
-            like = value.to(self.device) if key == "step" else weight
-            self.optimizer_of[name].state[weight][key] = torch.empty_like(like, requires_grad=False).copy_(value)
+                optimizer = self.optimizer_of[name]
+                for key in ("momentum",) if optimizer is self.muon else ("step", "exp_avg", "exp_avg_sq"):
+                    place = torch.empty((), device=self.device) if key == "step" else torch.empty_like(weight)
+                    optimizer.state[weight][key] = place.copy_(state.optimizer[f"{key}/{name}"])
 
     def model(self, net: torch.nn.Module, weights: str) -> Model:
         """A model of the present weights, to look at."""

@@ -46,13 +46,13 @@ def options(
 
 
 def _leave(number: int, frame: object) -> None:
-    typer.echo("Stopped; what was saved before is intact. The same command begins again.", err=True)
+    typer.echo("Stopped; what was saved before is intact, and the same command goes on from there.", err=True)
     sys.exit(4)
 
 
 def main() -> None:
     """Run a command; a user's mistake ends in one sentence and its exit code, a bug in a traceback and 70."""
-    signal.signal(signal.SIGINT, _leave)
+    before = signal.signal(signal.SIGINT, _leave)
     try:
         app(standalone_mode=True)
     except FromnoiseError as error:
@@ -62,3 +62,5 @@ def main() -> None:
         traceback.print_exc()
         typer.echo("fromnoise: this is a bug; what you had saved is intact.", err=True)
         sys.exit(70)
+    finally:
+        signal.signal(signal.SIGINT, before)

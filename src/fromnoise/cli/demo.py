@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fromnoise.cli.sample import write_samples
+from fromnoise.cli.sample import DeviceOption, write_samples
 from fromnoise.cli.show import Display, echo, shown
 from fromnoise.cli.train import train_session
 
@@ -21,7 +21,7 @@ MINUTES = 3.2
 def demo(
     out: Annotated[Path, typer.Option(help="The folder to fill.")] = Path("demo"),
     minutes: Annotated[float, typer.Option(min=0.05, help="Of training; the demo takes half a minute more.")] = MINUTES,
-    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu; the best there is by default.")] = None,
+    device: DeviceOption = None,
 ) -> None:
     """Train on the embedded menagerie of pandas, cats, dogs and flowers, and show every step.
 

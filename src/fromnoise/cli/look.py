@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fromnoise.cli.sample import GuidanceOption
+from fromnoise.cli.sample import DeviceOption, GuidanceOption
 from fromnoise.cli.show import echo, shown
 from fromnoise.errors import UseError
 
@@ -24,7 +24,6 @@ app = typer.Typer(help="See it happen: a picture going into noise, pictures comi
 
 FilmOption = Annotated[bool, typer.Option("--film", help="A film instead of a strip, as WebP unless --out says.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="FILE.png, or a film: FILE.webp, FILE.gif, FILE.mp4.")]
-DeviceOption = Annotated[str | None, typer.Option(help="cuda, mps or cpu; the best there is by default.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of all noise.")]
 
 
@@ -112,18 +111,22 @@ def reverse(
     from fromnoise.run_folder import load
 
     model, moving = load(run, device=choose_device(device)), _moves(target)
-    numbers, chosen = number or list(range(n or (TOGETHER if moving else 1))), _sampler(model, sampler, steps)
+    numbers, chosen = (
+        number or list(range(n or (TOGETHER if moving else 1))),
+        model.recipe.sampler.changed(sampler, steps),
+    )
+    guidance = model.guidance_of(guidance)
     trajectory = chapter(model, numbers, seed=seed, class_name=class_name, guidance=guidance, sampler=chosen)
     names = [_named(k, name) for k, name in zip(numbers, class_names(model, numbers, class_name), strict=True)]
-    origin = _origin(model, run, f"seed {seed}, {_listed(names)}", chosen, model.guidance(guidance))
+    origin = _origin(model, run, f"seed {seed}, {_listed(names)}", chosen, guidance)
     spec, noising = model.spec, model.denoiser.schedule
     drawn = (
         reverse_film(trajectory, noising, spec, origin, calm=_draws_noise(chosen))
         if moving
         else reverse_strip(trajectory, noising, spec, names, origin)
     )
-    told = [*(["--class", class_name] if class_name else []), "--guidance", model.guidance(guidance)]
-    told += ["--sampler", chosen.stepper, "--steps", chosen.steps, *(["--film"] if moving else [])]
+    told = [*(["--class", class_name] if class_name else []), "--guidance", guidance]
+    told += ["--sampler", chosen.stepper, "--steps", chosen.steps, *(["--film"] if moving else []), *_on(device)]
     which = [part for k in numbers for part in ("--number", k)]
     _write(drawn, target, "reverse", run, *which, "--seed", seed, *told)
     who = "image" if len(numbers) == 1 else f"{len(numbers)} images"
@@ -149,8 +152,10 @@ def sheet(
     target = _target(out, False, Path(pictures, "look", "sheet") if is_run else Path("sheet"))
     if _moves(target):
         raise UseError(f"A sheet is a .png, but --out says {target.name}.")
+    if device and not is_run:
+        raise UseError(f"--device says where a run makes pictures, but {pictures} is a set: leave it out.")
     figure = _sheet_of_run(Path(pictures), n, device) if is_run else _sheet_of_set(pictures, n)
-    _write(figure, target, "sheet", pictures, "-n", n)
+    _write(figure, target, "sheet", pictures, "-n", n, *_on(device))
     echo(f"{shown(target)}: {figure.title[0].lower()}{figure.title[1:]}.")
 
 
@@ -200,7 +205,7 @@ def _sheet_of_run(run: Path, n: int, device: str | None) -> "Figure":
     samples = model.sample(n)
     names = None if samples.labels is None else [model.classes[label] for label in samples.labels]
     caption = "Each began as noise, and the model took the noise away step by step."
-    origin = _origin(model, run, f"seed 0, numbers 0 to {n - 1}", model.recipe.sampler, model.guidance())
+    origin = _origin(model, run, f"seed 0, numbers 0 to {n - 1}", model.recipe.sampler, model.guidance_of())
     return compose(draw(samples.images, names=names), f"{n} new pictures from {run.name}", caption, origin)
 
 
@@ -235,11 +240,8 @@ def _is_run(pictures: str) -> bool:
     return Path(pictures, "run.json").is_file()
 
 
-def _sampler(model: "Model", stepper: str | None, steps: int | None) -> "Sampler":
-    from dataclasses import replace
-
-    stored = model.recipe.sampler
-    return replace(stored, stepper=stepper or stored.stepper, steps=steps or stored.steps)
+def _on(device: str | None) -> list[str]:
+    return ["--device", device] if device else []
 
 
 def _draws_noise(sampler: "Sampler") -> bool:

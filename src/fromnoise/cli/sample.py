@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fromnoise.model import Model, Samples
 
 
+DeviceOption = Annotated[str | None, typer.Option(help="cuda, mps or cpu; the best there is by default.")]
 GuidanceOption = Annotated[
     float | None, typer.Option(help="1 = as learned, more = more typical of the class; the run's own by default.")
 ]
@@ -30,13 +31,13 @@ def sample(
     sampler: Annotated[str | None, typer.Option(help="ddpm, ddim, heun or dpm-2m.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps from noise to image.")] = None,
     grid: Annotated[str | None, typer.Option(help="Where the steps fall: karras, log-snr or uniform.")] = None,
-    eta: Annotated[float, typer.Option(min=0, max=1, help="Fresh noise of ddim, 0 to 1.")] = 0.0,
-    churn: Annotated[float, typer.Option(min=0, help="Fresh noise of heun, 0 = none (EDM's S_churn).")] = 0.0,
+    eta: Annotated[float | None, typer.Option(min=0, max=1, help="Fresh noise of ddim, 0 to 1.")] = None,
+    churn: Annotated[float | None, typer.Option(min=0, help="Fresh noise of heun, 0 = none (EDM's S_churn).")] = None,
     weights: Annotated[str, typer.Option(help="ema (the average) or raw.")] = "ema",
     out: Annotated[
         Path | None, typer.Option(help="A folder, a .png sheet, or an .npz; RUN/samples/seed-N by default.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu; the best there is by default.")] = None,
+    device: DeviceOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the processor; all by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
@@ -58,13 +59,11 @@ def sample(
 
     from fromnoise.machine import choose_device
     from fromnoise.run_folder import RunFolder, load
-    from fromnoise.sample import Sampler
 
     if threads:
         torch.set_num_threads(threads)
     model = load(run, weights=weights, device=choose_device(device))
-    stored = model.recipe.sampler
-    chosen = Sampler(sampler or stored.stepper, steps or stored.steps, grid or stored.grid, eta, churn)
+    chosen = model.recipe.sampler.changed(sampler, steps, grid, eta, churn)
     samples = model.sample(
         n, seed=seed, first=first, class_name=class_name, guidance=guidance, sampler=chosen, progress=_progress(as_json)
     )
@@ -130,9 +129,9 @@ def _text(facts: dict[str, Any], run: Path, out: Path) -> dict[str, str]:
     from fromnoise import __version__
 
     command = ["fromnoise", "sample", str(run), "-n", str(facts["n"]), "--first", str(facts["first"])]
-    defaults = {"seed": 0, "class": None, "eta": 0.0, "churn": 0.0, "weights": "ema"}
+    owned = {"eta": "ddim", "churn": "heun"}
     for name in ("seed", "class", "guidance", "sampler", "steps", "grid", "eta", "churn", "weights"):
-        if facts[name] != defaults.get(name, object()):
+        if facts[name] is not None and owned.get(name, facts["sampler"]) == facts["sampler"]:
             command += [f"--{name}", str(facts[name])]
     command += ["--out", out.name]
     return {"fromnoise": json.dumps(facts | {"version": __version__, "command": shlex.join(command)})}

@@ -132,7 +132,9 @@ class _Pace:
     def left(self, step: "TrainStep") -> float:
         """Seconds: of the budget where there is one, else at the present rate."""
         if self.minutes:
-            return 60.0 * self.minutes - step.seconds if step.images_seen < step.images_total else 0.0
+            from fromnoise.recipe import training_seconds
+
+            return training_seconds(self.minutes) - step.seconds if step.images_seen < step.images_total else 0.0
         return (step.images_total - step.images_seen) / max(self.rate(), 1e-9)
 
     def text(self, step: "TrainStep") -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fromnoise.cli.sample import DeviceOption
 from fromnoise.cli.show import Display, echo
 from fromnoise.errors import UseError
 
@@ -34,7 +35,7 @@ def train(
         int | None, typer.Option(min=8, help="Train on exactly so many images seen instead of minutes.")
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="A JSON file with fields of the recipe to set.")] = None,
-    device: Annotated[str | None, typer.Option(help="cuda, mps or cpu; the best there is by default.")] = None,
+    device: DeviceOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the processor; all by default.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only what went wrong.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON record a line instead of progress.")] = False,
