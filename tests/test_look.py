@@ -375,6 +375,6 @@ def test_wrong_use_is_refused_in_one_sentence(
 def test_info_prints_the_settings_as_json(tmp_path: Path) -> None:
     figure, file = Figure(np.zeros((2, 2, 3), np.uint8), "A title", "A sentence."), tmp_path / "figure.png"
     file.write_bytes(figure.png("fromnoise look forward menagerie"))
-    assert json.loads(invoke("look", "info", file, "--json")) == settings(file)
+    assert json.loads(invoke("info", file, "--json")) == settings(file)
     with pytest.raises(UseError, match="--device"):
-        invoke("look", "sheet", "menagerie:8", "--device", "cpu", "--out", tmp_path / "sheet.png")
+        invoke("sheet", "menagerie:8", "--device", "cpu", "--out", tmp_path / "sheet.png")

@@ -120,20 +120,19 @@ CHECKS = (0.03, *(k / 20 for k in range(2, 20)))
 
 
 def plan_positions(images_total: int, minutes: float | None) -> Positions:
-    """The positions for a total: the first sheet after 20 seconds of the budget, then at doublings and eighths.
+    """The positions for a total: the first sheet after 20 seconds of the budget, then at doublings and quarters.
 
     Saves fall every 30 seconds of a short run, every twentieth of a longer one, and at least every 5 minutes.
     """
     seconds = 60.0 * minutes if minutes else math.inf
     first = images_total * (min(20.0 / seconds, 0.125) if minutes else 0.125)
-    doublings = [first * 2**k for k in range(24)]
-    eighths = [images_total * k / 8 for k in range(1, 9)]
-    sheets = sorted({int(p) for p in doublings + eighths if p < images_total} | {images_total})
+    doublings = [first * 2**k for k in range(24) if first * 2**k < images_total / 4]
+    sheets = [int(position) for position in doublings] + [images_total * k // 4 for k in range(1, 5)]
     share = min(max(30.0 / seconds, 0.05), 300.0 / seconds, 0.5) if minutes else 0.1
     saves = {int(images_total * share * k) for k in range(1, int(1 / share) + 1)}
     checks = [int(images_total * check) for check in CHECKS]
     return Positions(
-        sheets=tuple(sheets),
+        sheets=tuple(sorted(set(sheets))),
         saves=tuple(sorted(p for p in saves if p < images_total)),
         checks=tuple(checks) if minutes else (),
         end=images_total,

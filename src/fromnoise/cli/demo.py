@@ -54,7 +54,8 @@ def _pictures(model: "Model", images: "ImageSet", out: Path) -> Iterator[tuple[P
     from fromnoise.noise import SCHEDULES
     from fromnoise.run_folder import RunFolder
 
-    command, seen = f"fromnoise demo --out {out}", f"{model.images_seen:,} images seen, seed 0"
+    command = f"fromnoise demo --out {out}"
+    seen = f"{model.images_seen:,} images seen, seed 0, guidance {model.guidance_of():g}"
     durable.write_file(out / "1-data.png", encode_png(sheet(images.values[images.train[:64]])))
     yield out / "1-data.png", f"64 of the {len(images):,} pictures it learned from, drawn by a program."
 
