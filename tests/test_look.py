@@ -218,7 +218,6 @@ def test_looping_films_read_back_pixel_for_pixel(grey_frames: tuple[np.ndarray, 
 
 def test_an_mp4_reads_back_within_its_losses(grey_frames: tuple[np.ndarray, ...]) -> None:
     encoded = film(grey_frames, ".mp4", 0.25, "a comment")
-    assert encoded == film(grey_frames, ".mp4", 0.25, "a comment")
     with av.open(io.BytesIO(encoded)) as container:
         read = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
         assert container.metadata["comment"] == "a comment"

@@ -122,7 +122,7 @@ def _mp4(frames: Sequence[Pixels], seconds: Sequence[float], comment: str) -> by
         track = container.add_stream("libx264", RATE, options={"crf": "16", "preset": "medium", "threads": "1"})
         track.height, track.width, track.pix_fmt = first.shape[0], first.shape[1], "yuv420p"
         for frame, time in zip(frames, seconds, strict=True):
-            picture = av.VideoFrame.from_ndarray(_padded(frame), format="rgb24").reformat(format="yuv420p")
+            picture = av.VideoFrame.from_ndarray(_padded(frame), format="rgb24")
             for _ in range(max(1, round(time * RATE))):
                 picture.pts = None
                 container.mux(track.encode(picture))
