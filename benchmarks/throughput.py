@@ -20,7 +20,7 @@ import torch
 
 from fromnoise.images import open_images
 from fromnoise.machine import Machine, probe
-from fromnoise.recipe import Pictures, auto, net_of_width, training_flops
+from fromnoise.recipe import WIDTHS, Pictures, auto, net_of_width, training_flops
 from fromnoise.training import Trainer
 
 SIZES = ((28, 1), (32, 3), (64, 3))
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--device")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--width", type=int, default=32, choices=WIDTHS)
     arguments = parser.parse_args()
     machine = probe(arguments.device, arguments.threads)
     torch.set_num_threads(machine.threads)

@@ -51,19 +51,7 @@ def images() -> ImageSet:
 
 
 def recipe_of(images: ImageSet, minutes: float | None = None, **fields: object) -> Recipe:
-    height, width, channels = images.shape
-    shown = Pictures(
-        source="drawn",
-        identity=images.identity,
-        height=height,
-        width=width,
-        channels=channels,
-        classes=images.classes,
-        train_count=len(images.train),
-        heldout_count=len(images.heldout),
-        sigma_data=images.sigma_data,
-    )
-    return recipe(shown, minutes, **fields)
+    return recipe(Pictures.of("drawn", images), minutes, **fields)
 
 
 class Clock:

@@ -245,8 +245,8 @@ def net_of_width(width: int, pictures: Pictures) -> UNetSpec:
 def _expected_images(net: UNetSpec, pictures: Pictures, machine: Machine, minutes: float) -> int:
     """A guess from the matrix rate, which the first check of the plan replaces."""
     rate = machine.matrix_gflops_bf16 if machine.bf16 else machine.matrix_gflops_float32
-    share, launching = (
-        (0.25, 0.0) if machine.device == "cpu" else (0.08, 45e-3 / GPU_BATCH)
-    )  # one CPU, one H100: LOG.md
+    share, launching = (0.25, 0.0)  # measured on one processor, and below on one H100: LOG.md
+    if machine.device != "cpu":
+        share, launching = (0.08, 45e-3 / GPU_BATCH)
     seconds_each = training_flops(net, pictures.height, pictures.width) / (share * rate * 1e9) + launching
     return max(int(max(60.0 * minutes - 6.0, 1.0) / seconds_each), 1_000)

@@ -35,6 +35,7 @@ from fromnoise.noise import SCHEDULES, Condition, NoisyPair, Schedule, corrupt
 from fromnoise.recipe import STRATA, Recipe, plan_positions, revised_total
 from fromnoise.run_folder import Checkpoint, Revision, RunFolder
 
+ADVICE = "the last checkpoint is intact. A lower muon_rate or learning_rate, or dtype float32, may help."
 OUTER = ("enter.", "leave.")  # the first and the last layer, whose rows or columns are pixels
 SHEET_IMAGES = 16
 RATED = 5  # steps at least that a rate is measured over
@@ -57,7 +58,7 @@ class TrainStep:
     images_total: int  # of the plan in force
     loss: float
     loss_by_noise: tuple[float, ...]  # from clean to noisy, in strata of equal probability
-    learning_rate: float
+    learning_rate: float  # of Adam; Muon takes the same share of its own rate
     seconds: float  # used by the run so far
     sheet: Path | None = None  # made after this step
     probe: Probe | None = None
@@ -116,8 +117,7 @@ class Trainer:
         names = ", ".join(self.images.names[indices[row]] for row in rows[:3].tolist())
         raise NonFinite(
             f"The {what} became NaN or infinite after {self.images_seen:,} images seen, at noise ratio {levels}, "
-            f"with {names}; the last checkpoint is intact. "
-            "A lower muon_rate or learning_rate, or dtype float32, may help."
+            f"with {names}; {ADVICE}"
         )
 
     def state(self, seconds: float) -> Checkpoint:
@@ -134,9 +134,7 @@ class Trainer:
             for name, value in tensors.items():
                 if not bool(torch.isfinite(value).all()):
                     raise NonFinite(
-                        f"The {what} {name} became NaN or infinite within {self.images_seen:,} images seen; "
-                        "the last checkpoint is intact. "
-                        "A lower muon_rate or learning_rate, or dtype float32, may help."
+                        f"The {what} {name} became NaN or infinite within {self.images_seen:,} images seen; {ADVICE}"
                     )
         return Checkpoint(self.images_seen, seconds, dict(self.weights), dict(self.ema), moments)
 

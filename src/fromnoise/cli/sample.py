@@ -129,7 +129,7 @@ def _text(facts: dict[str, Any], run: Path, out: Path) -> dict[str, str]:
     from fromnoise import __version__
 
     command = ["fromnoise", "sample", str(run), "-n", str(facts["n"]), "--first", str(facts["first"])]
-    owned = {"eta": "ddim", "churn": "heun"}
+    owned = {"eta": "ddim", "churn": "heun"}  # refused beside another sampler
     for name in ("seed", "class", "guidance", "sampler", "steps", "grid", "eta", "churn", "weights"):
         if facts[name] is not None and owned.get(name, facts["sampler"]) == facts["sampler"]:
             command += [f"--{name}", str(facts[name])]
