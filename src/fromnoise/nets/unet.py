@@ -1,7 +1,7 @@
 """A U-Net for images of any height, width and number of channels (Ronneberger et al. 2015, arXiv 1505.04597)."""
 
 import itertools
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ class UNetSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: Literal["unet"] = "unet"
     channels: PositiveInt  # of the image
     classes: NonNegativeInt = 0  # 0 = unconditional
     numbers: NonNegativeInt = 0  # that an image may be known by
@@ -54,6 +55,16 @@ class UNet(nn.Module):
         self.grow = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairs)
         self.middle = Attention(widths[-1]) if spec.attention else nn.Identity()
         self.leave = nn.Sequential(Norm(widths[0]), nn.SiLU(), zero_start(nn.Conv2d(widths[0], folded, 3, padding=1)))
+
+    @property
+    def matrices(self) -> set[str]:
+        """Names of the weights that Muon moves: the convolutions between the first and the last."""
+        return {name for name, w in self.named_parameters() if w.ndim == 4 and not name.startswith(("enter.", "leave."))}
+
+    @property
+    def regions(self) -> list[nn.Module]:
+        """What is compiled as one, each: of a U-Net all of it, as no two of its blocks are alike."""
+        return [self]
 
     def forward(
         self, x: Float[Tensor, "b c h w"], number: Float[Tensor, " b"], condition: Condition
