@@ -22,7 +22,9 @@ class Muon(torch.optim.Optimizer):
     matrix whose singular values are near one (``orthogonalised``), and shrinks by lr weight_decay.
     """
 
-    def __init__(self, weights: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
+    def __init__(
+        self, weights: Iterable[nn.Parameter], lr: float | Tensor, momentum: float, weight_decay: float
+    ) -> None:
         super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -40,9 +42,9 @@ class Muon(torch.optim.Optimizer):
             for alike in _by_shape(weights):
                 rows, columns = weights[alike[0]].flatten(1).shape
                 moves = orthogonalised(torch.stack([ahead[i].flatten(1) for i in alike]))
-                rate = -group["lr"] * max(1.0, rows / columns) ** 0.5
+                rate = group["lr"] * max(1.0, rows / columns) ** 0.5
                 for i, move in zip(alike, moves, strict=True):
-                    weights[i].add_(move.view_as(weights[i]), alpha=rate)
+                    weights[i].sub_(move.view_as(weights[i]) * rate)
 
 
 def orthogonalised(matrices: Float[Tensor, "b m n"]) -> Float[Tensor, "b m n"]:
@@ -56,6 +58,8 @@ def orthogonalised(matrices: Float[Tensor, "b m n"]) -> Float[Tensor, "b m n"]:
         return orthogonalised(matrices.mT).mT
     a, b, c = NEWTON_SCHULZ
     x = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + 1e-7)
+    if x.is_cuda:
+        return _on_matrices(x.bfloat16()).to(x.dtype)
     gram = x @ x.mT
     total = torch.eye(gram.shape[1], dtype=x.dtype, device=x.device)
     for _ in range(ROUNDS):
@@ -63,6 +67,18 @@ def orthogonalised(matrices: Float[Tensor, "b m n"]) -> Float[Tensor, "b m n"]:
         factor.diagonal(dim1=1, dim2=2).add_(a)
         total, gram = factor @ total, factor @ gram @ factor
     return total @ x
+
+
+def _on_matrices(x: Float[Tensor, "b m n"]) -> Float[Tensor, "b m n"]:
+    """The polynomial on the matrices themselves, as Jordan et al. write it, which bfloat16 bears.
+
+    A Gram matrix rounded to bfloat16 has negative eigenvalues where singular values are small, and those grow.
+    """
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(ROUNDS):
+        gram = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
 
 
 def _by_shape(weights: list[nn.Parameter]) -> list[list[int]]:

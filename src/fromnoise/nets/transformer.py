@@ -1,6 +1,8 @@
 """A transformer on the pixels themselves, folded into patches (Peebles, Xie 2023, arXiv 2212.09748: DiT)."""
 
 import math
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -80,22 +82,27 @@ class Transformer(nn.Module):
             if name.startswith("layers.") and weight.ndim == 2 and ".modulation." not in name
         }
 
-    @property
-    def regions(self) -> list[nn.Module]:
-        """What is compiled as one, each: the layers, which are alike, so that one compilation serves them all."""
-        return list(self.layers)
+    def compiled(self) -> Callable[..., Tensor]:
+        """The same weights, each layer compiled on its own: they are alike, so that one compilation serves them all."""
+        layers = [torch.compile(layer, dynamic=False) for layer in self.layers]
+        return partial(self._through, layers)
 
     def forward(
         self, x: Float[Tensor, "b c h w"], number: Float[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c h w"]:
         """Any h and w: padded with zeros inside to a multiple of the patch, and cut back."""
+        return self._through(self.layers, x, number, condition)
+
+    def _through(
+        self, layers: Iterable[Callable[..., Tensor]], x: Tensor, number: Tensor, condition: Condition
+    ) -> Tensor:
         (height, width), patch = x.shape[-2:], self.spec.patch
         top, left = -height % patch // 2, -width % patch // 2
         padded = functional.pad(x, (left, -width % patch - left, top, -height % patch - top))
         folded = functional.pixel_unshuffle(padded, patch)
         embedding, hidden = self.embedding(number, condition), self.enter(folded.flatten(2).transpose(1, 2))
         hidden = hidden + positions(*folded.shape[-2:], hidden)
-        for layer in self.layers:
+        for layer in layers:
             hidden = layer(hidden, embedding)
         scale, shift = self.modulation(embedding)[:, None].chunk(2, -1)
         rows = self.leave(modulated(hidden, scale, shift)).transpose(1, 2).unflatten(2, folded.shape[-2:])

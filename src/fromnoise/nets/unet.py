@@ -1,6 +1,7 @@
 """A U-Net for images of any height, width and number of channels (Ronneberger et al. 2015, arXiv 1505.04597)."""
 
 import itertools
+from collections.abc import Callable
 from typing import Literal, cast
 
 import torch
@@ -59,12 +60,13 @@ class UNet(nn.Module):
     @property
     def matrices(self) -> set[str]:
         """Names of the weights that Muon moves: the convolutions between the first and the last."""
-        return {name for name, w in self.named_parameters() if w.ndim == 4 and not name.startswith(("enter.", "leave."))}
+        return {
+            name for name, w in self.named_parameters() if w.ndim == 4 and not name.startswith(("enter.", "leave."))
+        }
 
-    @property
-    def regions(self) -> list[nn.Module]:
-        """What is compiled as one, each: of a U-Net all of it, as no two of its blocks are alike."""
-        return [self]
+    def compiled(self) -> Callable[..., Tensor]:
+        """The same weights, the operations on them compiled: all together, as no two blocks of a U-Net are alike."""
+        return torch.compile(self, dynamic=False)
 
     def forward(
         self, x: Float[Tensor, "b c h w"], number: Float[Tensor, " b"], condition: Condition

@@ -1,0 +1,67 @@
+"""A training step on CUDA as one graph: recorded once, then replayed without launching its parts one by one.
+
+A small net's step is some thousand short kernels, and a processor launches them more slowly than a GPU runs them.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fromnoise.noise import Condition, NoisyPair
+
+WARM = 3  # calls before recording: libraries choose their kernels in the first, optimizers make their state
+
+
+class Replayed:
+    """A function of a pair that changes only what lives on the GPU, at fixed addresses, and never waits for it.
+
+    What it gives is overwritten by the next call. The first WARM calls run it as it is.
+    """
+
+    def __init__(self, function: Callable[[NoisyPair], Float[Tensor, " n"]]) -> None:
+        self.function, self.calls, self.graph = function, 0, torch.cuda.CUDAGraph()
+        self.side = torch.cuda.Stream()  # what is recorded must not have run on the default stream
+
+    def __call__(self, pair: NoisyPair) -> Float[Tensor, " n"]:
+        """As the function itself; every pair must be of the first one's shapes."""
+        self.calls += 1
+        if self.calls <= WARM:
+            return self._warm(pair)
+        if self.calls == WARM + 1:
+            self._record(pair)
+        for here, there in zip(_tensors(self.pair), _tensors(pair), strict=True):
+            here.copy_(there, non_blocking=True)
+        self.graph.replay()
+        return self.out
+
+    def _warm(self, pair: NoisyPair) -> Tensor:
+        current = torch.cuda.current_stream()
+        self.side.wait_stream(current)
+        # Trying kernels pays where the choice is kept for the whole run.
+        with torch.cuda.stream(self.side), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+            out = self.function(pair)
+        current.wait_stream(self.side)
+        return out
+
+    def _record(self, pair: NoisyPair) -> None:
+        self.pair = _copy(pair)
+        # thread_local: another thread may go on preparing batches meanwhile.
+        with (
+            torch.cuda.graph(self.graph, stream=self.side, capture_error_mode="thread_local"),
+            torch.backends.cudnn.flags(enabled=True, benchmark=True),
+        ):
+            self.out = self.function(self.pair)
+
+
+def _copy(pair: NoisyPair) -> NoisyPair:
+    """The same values elsewhere."""
+    own = {name: getattr(pair, name).clone() for name in ("x0", "eps", "t", "alpha", "sigma", "x_t")}
+    told = (None if rows is None else rows.clone() for rows in vars(pair.condition).values())
+    return replace(pair, condition=Condition(*told), **own)
+
+
+def _tensors(pair: NoisyPair) -> list[Tensor]:
+    return [value for value in (*vars(pair).values(), *vars(pair.condition).values()) if isinstance(value, Tensor)]
