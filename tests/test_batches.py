@@ -1,6 +1,8 @@
 """What a training step is shown: a pure function of its position, and what the recipe says of it."""
 
+import itertools
 import math
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -8,12 +10,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from fromnoise.batches import noise_levels, training_indices, training_pair
+from fromnoise import keyed
+from fromnoise.batches import (
+    PLACES,
+    TOGETHER,
+    ahead,
+    batch_at,
+    feed,
+    noise_levels,
+    training_indices,
+    training_pair,
+)
 from fromnoise.denoise import stratified
+from fromnoise.errors import UseError
 from fromnoise.images import ImageSet, open_images
 from fromnoise.noise import SCHEDULES
 from fromnoise.recipe import STRATA, Pictures, Recipe
-from tiny import recipe
+from tiny import close, recipe
 
 EDM = SCHEDULES["edm"]()
 
@@ -133,3 +146,60 @@ def test_pictures_without_classes_are_told_none(images: ImageSet) -> None:
     made = recipe_of(bare)
     pair = training_pair(made, bare, training_indices(made, bare.train, 0), 0, EDM, "cpu")
     assert pair.condition.class_index is None
+
+
+# --- the feed ---
+
+
+def test_the_feed_gives_the_batch_of_every_position_and_begins_at_any(images: ImageSet) -> None:
+    made = recipe_of(images)
+    for batch, seen in zip(feed(made, images, EDM, "cpu", 48), (48, 64, 80), strict=False):
+        again = batch_at(made, images, EDM, "cpu", seen)
+        assert batch.images_seen == seen and np.array_equal(batch.indices, again.indices)
+        assert torch.equal(batch.pair.x_t, again.pair.x_t) and torch.equal(batch.pair.t, again.pair.t)
+        assert torch.allclose(batch.log_snr, EDM.log_snr(batch.pair.t), rtol=1e-12, atol=1e-12)
+
+
+def test_what_is_made_ahead_comes_in_order_and_never_more_than_asked_for() -> None:
+    begun: list[int] = []
+
+    def make(position: int) -> int:
+        begun.append(position)
+        return position**2
+
+    made = ahead(make, itertools.count(), 3)
+    assert [next(made) for _ in range(5)] == [0, 1, 4, 9, 16]
+    close(made)
+    assert begun == list(range(len(begun))) and 5 <= len(begun) <= 5 + 3
+
+
+def test_the_thread_ends_when_nobody_listens_any_more_and_when_making_fails() -> None:
+    def fails(position: int) -> int:
+        if position == 2:
+            raise UseError("the third is broken")
+        return position
+
+    before = threading.active_count()
+    left = ahead(lambda position: position, itertools.count(), 2)
+    next(left)
+    close(left)
+    with pytest.raises(UseError, match="third"):
+        list(ahead(fails, itertools.count(), 2))
+    assert threading.active_count() == before
+
+
+def test_draws_made_together_are_those_made_alone() -> None:
+    """Across the borders of a block of draws, and of an epoch's order."""
+    made, train = recipe(), np.arange(PLACES + 37, dtype=np.int64)
+    for seen in (0, PLACES - 16, PLACES, len(train) // 16 * 16):
+        positions = np.arange(seen, seen + 16)
+        alone = [
+            keyed.permute(made.seed, int(p) // len(train), np.array([p % len(train)]), len(train))[0] for p in positions
+        ]
+        assert training_indices(made, train, seen).tolist() == alone
+    images = open_images("menagerie:84", size=(8, 8))
+    for number in (0, TOGETHER - 1, TOGETHER):
+        u = keyed.uniforms(keyed.derive(made.seed, keyed.Purpose.LEVELS, number), made.batch)
+        levels = noise_levels(made, stratified(torch.from_numpy(u)), EDM)
+        batch = batch_at(made, images, EDM, "cpu", number * made.batch)
+        assert torch.equal(batch.pair.t, EDM.t_at(levels))
