@@ -65,7 +65,7 @@ class Trainer:
         self.adam = torch.optim.Adam(others, rates[1], recipe.betas, fused=True, capturable=graph)
         self.optimizer_of = {name: self.muon if name in matrices else self.adam for name in self.weights}
         self.gamma, self.ema_share = ema.gamma_of(recipe.ema_relative_std), rates[2]
-        self.step: Callable[[NoisyPair], Tensor] = Replayed(self._step) if graph else self._step
+        self.step: Callable[[NoisyPair], Tensor] = Replayed(self._step, device) if graph else self._step
         self.images_seen = 0
         self.batches: Generator[Batch] | None = None
 
@@ -83,7 +83,7 @@ class Trainer:
         told = self.step(batch.pair)
         if not self.device.startswith("cuda"):
             return Outcome(batch, told.cpu(), None)
-        return Outcome(batch, told.to("cpu", non_blocking=True), torch.cuda.current_stream().record_event())
+        return Outcome(batch, told.to("cpu", non_blocking=True), torch.cuda.current_stream(self.device).record_event())
 
     def _step(self, pair: NoisyPair) -> Float[Tensor, " n"]:
         """The losses and the largest norm of a gradient: NaN or infinite where any of them is."""
