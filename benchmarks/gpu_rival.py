@@ -10,23 +10,29 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 LEVELS = 1000
 GROUP = 16  # channels the widths are multiples of, and groups of its norms
 
 
-def unet(side: int, parameters: float) -> UNet2DModel:
-    """UNet2DModel with its default blocks and proportions (1, 2, 3, 4), as wide as comes nearest to ``parameters``."""
+def unet(side: int, parameters: float) -> tuple[UNet2DModel, int]:
+    """UNet2DModel with its default blocks and proportions (1, 2, 3, 4), as wide as comes near to ``parameters``.
 
-    def of_width(width: int) -> UNet2DModel:
-        widths = tuple(width * k for k in (1, 2, 3, 4))
-        return UNet2DModel(side, 3, 3, block_out_channels=widths, norm_num_groups=GROUP)
+    Also the operations of one forward pass of one image.
+    """
+    with torch.device("meta"):
+        square = count(of_width(side, 4 * GROUP)) / (4 * GROUP) ** 2
+    width = GROUP * max(1, round((parameters / square) ** 0.5 / GROUP))
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counted:
+        of_width(side, width)(torch.zeros(1, 3, side, side), 0)
+    return of_width(side, width), counted.get_total_flops()
 
-    def misses(width: int) -> float:
-        with torch.device("meta"):
-            return abs(count(of_width(width)) - parameters)
 
-    return of_width(min(range(GROUP, 25 * GROUP, GROUP), key=misses))
+def of_width(side: int, width: int) -> UNet2DModel:
+    """So many channels at its finest level."""
+    widths = tuple(width * k for k in (1, 2, 3, 4))
+    return UNet2DModel(side, 3, 3, block_out_channels=widths, norm_num_groups=GROUP)
 
 
 def count(net: nn.Module) -> int:

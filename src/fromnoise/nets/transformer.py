@@ -116,7 +116,7 @@ def modulated(
     return functional.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
 
 
-def positions(height: int, width: int, like: Float[Tensor, "b n c"]) -> Float[Tensor, "n c"]:
+def positions(height: int, width: int, like: Float[Tensor, "*_ c"]) -> Float[Tensor, "n c"]:
     """Sines and cosines of each position's row and column, counted from the middle of the image, n = height * width.
 
     Frequencies fall evenly in logarithm from 1 to 2 pi / LONGEST_WAVE (Vaswani et al. 2017, arXiv 1706.03762, section
