@@ -4,7 +4,7 @@ All nets take their steps in turn in one process, medians of the steps: trust th
 it alone on the machine. Operations count convolutions, linear layers and attention, three forward passes' worth.
 
     python benchmarks/step.py                                    the recipe's nets of two widths at three sizes
-    python benchmarks/step.py --side 28 --channels 1 --nets '[{}, {"width": 32, "multipliers": [1, 2], "blocks": [1, 2]}]'
+    python benchmarks/step.py --side 28 --channels 1 --nets '[{}, {"width": 32, "multipliers": [1], "blocks": [2]}]'
     python benchmarks/step.py --profile docs/step-profile.json --label after
 """
 
@@ -36,7 +36,7 @@ KINDS = (  # the first whose beginning a profiled operation's name has; one that
     ("optimizer", ("Optimizer.", "aten::_foreach", "aten::_fused_adam")),
     ("convolution backward", ("aten::convolution_backward", "ConvolutionBackward")),
     ("convolution forward", ("aten::mkldnn_convolution", "aten::conv2d", "aten::convolution")),
-    ("other products", ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::linear", "aten::mkldnn_linear")),
+    ("other products", ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_linear")),
     ("norm", ("aten::native_group_norm", "aten::native_layer_norm", "aten::var_mean", "aten::sum", "aten::mean")),
     ("casts and copies", ("aten::copy_", "aten::_to_copy", "aten::to", "aten::cat", "aten::contiguous", "aten::clone")),
     ("elementwise", ("aten::silu", "aten::mul", "aten::add", "aten::addcmul", "aten::sub", "aten::div")),

@@ -5,7 +5,7 @@ direction that few gradients point to moves as far as one that many do, so a sho
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -37,37 +37,50 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_lerp_(averages, gradients, 1.0 - momentum)
             ahead = torch._foreach_lerp(gradients, averages, momentum)
             torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])
-            for alike in _by_shape(weights):
-                rows, columns = weights[alike[0]].flatten(1).shape
-                moves = orthogonalised(torch.stack([ahead[i].flatten(1) for i in alike]))
+            places = _by_shape(weights)
+            moves = orthogonalised([torch.stack([ahead[i].flatten(1) for i in alike]) for alike in places])
+            for alike, matrices in zip(places, moves, strict=True):
+                rows, columns = matrices.shape[1:]
                 rate = -group["lr"] * max(1.0, rows / columns) ** 0.5
-                for i, move in zip(alike, moves, strict=True):
-                    weights[i].add_(move.view_as(weights[i]), alpha=rate)
+                shaped = matrices.view(-1, *weights[alike[0]].shape)
+                torch._foreach_add_([weights[i] for i in alike], list(shaped.unbind(0)), alpha=rate)
 
 
-def orthogonalised(matrices: Float[Tensor, "b m n"]) -> Float[Tensor, "b m n"]:
-    """Each with singular values above a hundredth of its norm brought into [0.68, 1.14], by Newton and Schulz.
+def orthogonalised(batches: Sequence[Float[Tensor, "_ _ _"]]) -> list[Float[Tensor, "_ _ _"]]:
+    """Each matrix with singular values above a hundredth of its norm brought into [0.68, 1.14], by Newton and Schulz.
 
-    Smaller ones stay smaller; zero stays zero.
+    Smaller ones stay smaller; zero stays zero. Each batch holds matrices of one shape (B, M, N), and keeps it.
 
-    The polynomial acts on the smaller of the two Gram matrices, so that a long thin matrix costs two large products.
+    The polynomial acts on the smaller of the two Gram matrices, so a long thin matrix costs two large products, and
+    matrices of many shapes whose Gram matrices are of one size share the small ones: a net has few sizes of them.
     """
-    if matrices.shape[1] > matrices.shape[2]:
-        return orthogonalised(matrices.mT).mT
+    wide = [x if x.shape[1] <= x.shape[2] else x.mT for x in batches]
+    wide = [x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7) for x in wide]
+    grams, factors = [x @ x.mT for x in wide], dict[int, Tensor]()
+    for size in {gram.shape[1] for gram in grams}:
+        alike = [i for i, gram in enumerate(grams) if gram.shape[1] == size]
+        shared = _polynomial(torch.cat([grams[i] for i in alike]))
+        factors |= zip(alike, shared.split([len(grams[i]) for i in alike]), strict=True)
+    moved = [factors[i] @ x for i, x in enumerate(wide)]
+    return [y if y.shape == x.shape else y.mT for x, y in zip(batches, moved, strict=True)]
+
+
+def _polynomial(gram: Float[Tensor, "b m m"]) -> Float[Tensor, "b m m"]:
+    """What ROUNDS of X -> a X + b X X'X + c X X'X X'X multiply X by, from the left, where ``gram`` is X X'."""
     a, b, c = NEWTON_SCHULZ
-    x = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + 1e-7)
-    gram = x @ x.mT
-    total = torch.eye(gram.shape[1], dtype=x.dtype, device=x.device)
-    for _ in range(ROUNDS):
-        factor = b * gram + c * gram @ gram
+    total = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device).expand_as(gram)
+    for left in reversed(range(ROUNDS)):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         factor.diagonal(dim1=1, dim2=2).add_(a)
-        total, gram = factor @ total, factor @ gram @ factor
-    return total @ x
+        total = factor @ total
+        if left:
+            gram = factor @ gram @ factor
+    return total
 
 
 def _by_shape(weights: list[nn.Parameter]) -> list[list[int]]:
-    """The places of weights that are alike as matrices."""
-    places: dict[tuple[int, int], list[int]] = defaultdict(list)
+    """The places of weights that are of one shape."""
+    places: dict[torch.Size, list[int]] = defaultdict(list)
     for place, weight in enumerate(weights):
-        places[weight.shape[0], weight[0].numel()].append(place)
+        places[weight.shape].append(place)
     return list(places.values())
