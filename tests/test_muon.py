@@ -74,4 +74,5 @@ def test_channels_last_weights_move_like_others() -> None:
     plain.grad, last.grad = gradient, gradient.to(memory_format=torch.channels_last)
     for weight in (plain, last):
         Muon([weight], lr=0.1, momentum=0.95, weight_decay=0.0).step()
-    assert last.is_contiguous(memory_format=torch.channels_last) and torch.equal(plain, last)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(plain, last, rtol=0, atol=1e-6)  # the same sums in another order

@@ -29,21 +29,24 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step along the present gradients, which every weight must have."""
         for group in self.param_groups:
-            weights, momentum = group["params"], group["momentum"]
-            for weight in weights:
+            for weight in group["params"]:
                 if not self.state[weight]:
                     self.state[weight]["momentum"] = torch.zeros_like(weight)
-            gradients, averages = [w.grad for w in weights], [self.state[w]["momentum"] for w in weights]
-            torch._foreach_lerp_(averages, gradients, 1.0 - momentum)
-            ahead = torch._foreach_lerp(gradients, averages, momentum)
-            torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])
-            places = _by_shape(weights)
-            moves = orthogonalised([torch.stack([ahead[i].flatten(1) for i in alike]) for alike in places])
-            for alike, matrices in zip(places, moves, strict=True):
-                rows, columns = matrices.shape[1:]
-                rate = -group["lr"] * max(1.0, rows / columns) ** 0.5
-                shaped = matrices.view(-1, *weights[alike[0]].shape)
-                torch._foreach_add_([weights[i] for i in alike], list(shaped.unbind(0)), alpha=rate)
+            alike = _by_shape(group["params"])
+            moves = orthogonalised([self._ahead(weights, group["momentum"]) for weights in alike])
+            torch._foreach_mul_(group["params"], 1.0 - group["lr"] * group["weight_decay"])
+            for weights, move in zip(alike, moves, strict=True):
+                rows, columns = move.shape[1:]
+                move *= -group["lr"] * max(1.0, rows / columns) ** 0.5
+                torch._foreach_add_([_matrix(w, w) for w in weights], list(move.unbind(0)))
+
+    def _ahead(self, weights: list[nn.Parameter], momentum: float) -> Float[Tensor, "b m n"]:
+        """Nesterov's momentum of weights of one shape, their averages brought up to date."""
+        averages = [_matrix(self.state[w]["momentum"], w) for w in weights]
+        gradient, average = torch.stack([_matrix(w.grad, w) for w in weights]), torch.stack(averages)
+        average.lerp_(gradient, 1.0 - momentum)
+        torch._foreach_copy_(averages, list(average.unbind(0)))
+        return gradient.lerp_(average, momentum)
 
 
 def orthogonalised(batches: Sequence[Float[Tensor, "_ _ _"]]) -> list[Float[Tensor, "_ _ _"]]:
@@ -78,9 +81,18 @@ def _polynomial(gram: Float[Tensor, "b m m"]) -> Float[Tensor, "b m m"]:
     return total
 
 
-def _by_shape(weights: list[nn.Parameter]) -> list[list[int]]:
-    """The places of weights that are of one shape."""
-    places: dict[torch.Size, list[int]] = defaultdict(list)
-    for place, weight in enumerate(weights):
-        places[weight.shape].append(place)
-    return list(places.values())
+def _by_shape(weights: list[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """The weights, those of one shape together."""
+    alike: dict[tuple[torch.Size, bool], list[nn.Parameter]] = defaultdict(list)
+    for weight in weights:
+        alike[weight.shape, _channels_last(weight)].append(weight)
+    return list(alike.values())
+
+
+def _matrix(tensor: Tensor, like: Tensor) -> Float[Tensor, "m n"]:
+    """A view of a tensor laid out as ``like``; columns as in memory, whose order changes no singular value."""
+    return (tensor.movedim(1, -1) if _channels_last(like) else tensor).view(len(tensor), -1)
+
+
+def _channels_last(weight: Tensor) -> bool:
+    return weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last)

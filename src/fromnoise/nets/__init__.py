@@ -6,7 +6,6 @@ nearest upsampling), so that any net can be carried to other runtimes.
 """
 
 from fromnoise.nets.mlp import MLP, MLPSpec
-from fromnoise.nets.parts import Attention
 from fromnoise.nets.unet import UNet, UNetSpec
 
-__all__ = ["MLP", "Attention", "MLPSpec", "UNet", "UNetSpec"]
+__all__ = ["MLP", "MLPSpec", "UNet", "UNetSpec"]
