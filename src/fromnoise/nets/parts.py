@@ -53,24 +53,22 @@ class Embedding(nn.Module):
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut; between them the channels of each image are scaled and shifted.
+    """Two 3x3 convolutions, added to their input; between them the channels of each image are scaled and shifted.
 
     As in Dhariwal, Nichol 2021 (arXiv 2105.05233, section 3), but without their normalisation: with Muon, whose steps
     do not depend on the size of what a layer is given, nets learned no worse without (LOG.md).
     """
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.conv2 = zero_start(nn.Conv2d(channels_out, channels_out, 3, padding=1))
-        self.shortcut = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else nn.Identity()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = zero_start(nn.Conv2d(channels, channels, 3, padding=1))
 
     def forward(
-        self, x: Float[Tensor, "b c h w"], scale: Float[Tensor, "b d 1 1"], shift: Float[Tensor, "b d 1 1"]
-    ) -> Float[Tensor, "b d h w"]:
-        """Of x's height and width, with channels_out channels; 0 is the scale and the shift that change nothing."""
-        hidden = modulated_silu(self.conv1(functional.silu(x)), scale, shift)
-        return self.shortcut(x) + self.conv2(hidden)
+        self, x: Float[Tensor, "b c h w"], scale: Float[Tensor, "b c 1 1"], shift: Float[Tensor, "b c 1 1"]
+    ) -> Float[Tensor, "b c h w"]:
+        """0 is the scale and the shift that change nothing."""
+        return x + self.conv2(modulated_silu(self.conv1(functional.silu(x)), scale, shift))
 
 
 def modulated_silu(

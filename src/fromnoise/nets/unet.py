@@ -1,8 +1,12 @@
-"""A U-Net for images of any height, width and number of channels (Ronneberger et al. 2015, arXiv 1505.04597)."""
+"""A U-Net for images of any height, width and number of channels (Ronneberger et al. 2015, arXiv 1505.04597).
+
+What the way down knows is added to the way up, not put beside it: nets learned as well, and every convolution of a
+block has as many channels in as out (LOG.md).
+"""
 
 import itertools
 from collections.abc import Iterator
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -19,7 +23,6 @@ class UNetSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["unet"] = "unet"
     channels: PositiveInt  # of the image
     classes: NonNegativeInt = 0  # 0 = unconditional
     numbers: NonNegativeInt = 0  # that an image may be known by
@@ -48,8 +51,8 @@ class UNet(nn.Module):
         self.enter = nn.Conv2d(folded, widths[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for width, blocks in zip(widths, spec.blocks, strict=True):
-            self.down.append(nn.ModuleList(Block(width, width) for _ in range(blocks)))
-            self.up.append(nn.ModuleList(Block(2 * width, width) for _ in range(blocks)))
+            self.down.append(nn.ModuleList(Block(width) for _ in range(blocks)))
+            self.up.append(nn.ModuleList(Block(width) for _ in range(blocks)))
         pairs = list(itertools.pairwise(widths))
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
         self.grow = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairs)
@@ -57,18 +60,6 @@ class UNet(nn.Module):
         self.modulated += self.modulated[::-1]  # channels of each block, in their order
         self.modulation = nn.Linear(size, 2 * sum(self.modulated))
         self.leave = zero_start(nn.Conv2d(widths[0], folded, 3, padding=1))
-
-    @property
-    def matrices(self) -> set[str]:
-        """Names of the weights that Muon moves: the convolutions between the first and the last."""
-        return {
-            name for name, w in self.named_parameters() if w.ndim == 4 and not name.startswith(("enter.", "leave."))
-        }
-
-    @property
-    def regions(self) -> list[nn.Module]:
-        """What is compiled as one, each: of a U-Net all of it, as no two of its blocks are alike."""
-        return [self]
 
     def forward(
         self, x: Float[Tensor, "b c h w"], number: Float[Tensor, " b"], condition: Condition
@@ -101,7 +92,7 @@ class UNet(nn.Module):
                 kept.append(x)
         for level in reversed(range(len(self.up))):
             for block in cast(nn.ModuleList, self.up[level]):
-                x = block(torch.cat([x, kept.pop()], 1), *next(modulations))
+                x = block(x + kept.pop(), *next(modulations))
             if level > 0:
                 x = self.grow[level - 1](functional.interpolate(x, scale_factor=2.0, mode="nearest"))
         return x
