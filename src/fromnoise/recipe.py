@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from fromnoise.errors import UseError
 from fromnoise.images import Asked, ImageSet
 from fromnoise.machine import Machine
-from fromnoise.nets import HEAD, Attention, ImageSpec, Layer, TransformerSpec, UNetSpec, build
+from fromnoise.nets import HEAD, ImageSpec, Layer, TransformerSpec, UNetSpec, build
 from fromnoise.noise import Condition
 from fromnoise.sample import Sampler
 
@@ -238,8 +238,6 @@ def _counted(spec: UNetSpec | TransformerSpec, height: int, width: int) -> int:
             total += 2 * layer.weight.numel() * math.prod(output.shape[2:])
         elif isinstance(layer, nn.Linear):
             total += 2 * layer.weight.numel() * math.prod(output.shape[1:-1])
-        elif isinstance(layer, Attention):
-            total += 4 * output.numel() * math.prod(output.shape[2:])
         elif isinstance(layer, Layer):
             total += 4 * output.numel() * output.shape[1]
 

@@ -1,8 +1,8 @@
 """Backbones: tensors in, tensors out. They know nothing of diffusion: a number per image tells them where they are,
 and a condition what else is known of the image.
 
-Only a small closed set of operations is used (linear, convolution, normalisation, SiLU, GELU, attention, pixel shuffle,
-nearest upsampling), so that any net can be carried to other runtimes.
+Only a small closed set of operations is used (linear, convolution, scale and shift, SiLU, GELU, normalisation,
+attention, pixel shuffle, nearest upsampling), so that any net can be carried to other runtimes.
 """
 
 from collections.abc import Mapping
@@ -11,14 +11,12 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Tag
 
 from fromnoise.nets.mlp import MLP, MLPSpec
-from fromnoise.nets.parts import Attention
 from fromnoise.nets.transformer import HEAD, Layer, Transformer, TransformerSpec
 from fromnoise.nets.unet import UNet, UNetSpec
 
 __all__ = [
     "HEAD",
     "MLP",
-    "Attention",
     "ImageNet",
     "ImageSpec",
     "Layer",
