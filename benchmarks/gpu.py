@@ -7,6 +7,7 @@ Operations are three forward passes' worth of convolutions, linear layers and at
 bfloat16 product of this machine in the same run. Rows that do not fit into the minutes are left out, and said.
 
     python benchmarks/gpu.py
+    python benchmarks/gpu.py --only unet-40
     python benchmarks/gpu.py --race ../shared/data/fashion_mnist.npz
     python benchmarks/gpu.py --device cpu --small
 """
@@ -64,7 +65,7 @@ FULL = Scale((400, 40, 5), (32, 64), 1.5, 256, 45.0)
 SMALL = Scale((0.1,), (8,), 0.1, 4, 0.0)
 # Parameters in millions -> channels and depth of a transformer, channels and levels of a U-Net.
 TRANSFORMERS = {400: (1280, 13), 40: (512, 8), 5: (256, 4), 0.1: (64, 2)}
-UNETS = {40: (128, (1, 2, 4), (1, 1, 2)), 5: (48, (1, 2, 4), (1, 1, 2)), 0.1: (16, (1, 2), (1, 1))}
+UNETS = {40: (144, (1, 2, 4), (1, 2, 2)), 5: (64, (1, 2, 3), (2, 2, 2)), 0.1: (16, (1, 2), (1, 1))}
 
 
 def entries(scale: Scale) -> Iterator[Entry]:
@@ -72,10 +73,10 @@ def entries(scale: Scale) -> Iterator[Entry]:
     for side in scale.sides:
         for millions in scale.sizes:
             batch = {400: 256, 40: 512, 5: 512}.get(millions, 8)
-            yield Entry("transformer", millions, side, batch)
-            yield Entry("diffusers", millions, side, batch * 32 // max(32, side))
             if millions in UNETS:
                 yield Entry("unet", millions, side, batch)
+            yield Entry("diffusers", millions, side, batch * 32 // max(32, side))
+            yield Entry("transformer", millions, side, batch)
     for who in ("unet", "transformer"):
         yield Entry(who, scale.sizes[-2:][0], scale.sides[0], 512 if scale is FULL else 8, compiled=False)
 
