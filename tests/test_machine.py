@@ -106,6 +106,6 @@ print(faults() - before)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
 def test_memory_that_is_kept_is_not_taken_from_the_system_again() -> None:
-    """Ten times 16 MB are some 40,000 pages. In a process of its own, as what is kept stays kept; 20 find their place."""
+    """Ten times 16 MB are some 40,000 pages. A process of its own, as what is kept stays kept; 20 find their place."""
     said = subprocess.run([sys.executable, "-c", GROWN], capture_output=True, text=True, check=True)
     assert int(said.stdout) < 400
