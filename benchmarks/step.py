@@ -35,7 +35,7 @@ ENDLESS = 10**9  # images_seen
 INPUT = "input"
 KINDS = (  # the first whose beginning a profiled operation's name has; one that is called by none of them is "other"
     (INPUT, (INPUT,)),
-    ("optimizer", ("Optimizer.", "aten::_foreach", "aten::_fused_adam")),
+    ("optimizer", ("Optimizer.", "aten::_foreach", "aten::lerp_")),
     ("convolution backward", ("aten::convolution_backward", "ConvolutionBackward")),
     ("convolution forward", ("aten::mkldnn_convolution", "aten::conv2d", "aten::convolution")),
     ("other products", ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_linear")),
