@@ -6,7 +6,8 @@
 The real command, on a terminal of its own (a pty), is watched for so many seconds and then stopped with Ctrl-C; twice
 for each set, with an empty cache and with the pictures packed. A silence is a time in which nothing that is shown
 changes. Without sets: clothes, menagerie and flowers of ``FROMNOISE_DATA``. ``--million`` opens a packed set of a
-million images of 32x32x3 instead, in processes of their own (twice 3 GB are kept in FOLDER). JSON lines go to benchmarks/results/waiting.jsonl. Run it alone on the machine.
+million images of 32x32x3 instead, in processes of their own (twice 3 GB are kept in FOLDER). JSON lines go to
+benchmarks/results/waiting.jsonl. Run it alone on the machine.
 """
 
 import argparse
