@@ -19,8 +19,8 @@ from fromnoise.images import ImageSet, open_images
 from fromnoise.noise import SCHEDULES
 from fromnoise.recipe import STRATA, Pictures, Recipe
 from fromnoise.run_folder import Checkpoint, Revision, RunFolder
+from fromnoise.trainer import Outcome, Trainer
 from fromnoise.training import (
-    Trainer,
     TrainStep,
     fit,
     make_sheet,
@@ -342,6 +342,48 @@ def test_a_poisoned_image_stops_the_run_with_its_name_and_noise_level(images: Im
     assert images.names[bad] in message and f"{ratio:.3g}" in message and "80 images seen" in message
     assert caught.value.exit_code == 7
     require_equal(newest(folder.path), before)
+
+
+def test_what_became_infinite_is_noticed_when_the_next_step_is_under_way_and_never_yielded(
+    images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, folder, begun, yielded = recipe_of(images, images_total=1600), RunFolder(tmp_path / "run"), [0], list[int]()
+    update = Trainer.update
+
+    def spoiled(trainer: Trainer, images_total: int) -> Outcome:
+        if trainer.images_seen == 80:
+            with torch.no_grad():
+                trainer.weights["enter.weight"].fill_(math.inf)
+        outcome = update(trainer, images_total)
+        begun.append(trainer.images_seen)
+        return outcome
+
+    monkeypatch.setattr(Trainer, "update", spoiled)
+    folder.create(made, images.spec)
+    with folder.writing(), pytest.raises(NonFinite, match="after 80 images seen, at noise ratio"):
+        yielded.extend(step.images_seen for step in fit(made, images, folder))
+    assert begun[-1] == 112 and yielded[-1] == 80
+    assert all(folder.load(path).images_seen <= 80 for path in folder.checkpoints())
+
+
+def test_a_step_is_yielded_when_the_next_is_under_way_or_at_once_where_something_follows_it(
+    images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a device is never left without work while the numbers of a step are looked at."""
+    made, folder, begun = recipe_of(images), RunFolder(tmp_path / "run"), [0]
+    update = Trainer.update
+
+    def counted(trainer: Trainer, images_total: int) -> Outcome:
+        begun.append(begun[-1] + 16)
+        return update(trainer, images_total)
+
+    monkeypatch.setattr(Trainer, "update", counted)
+    folder.create(made, images.spec)
+    with folder.writing():
+        for step in fit(made, images, folder):
+            at_once = step.sheet is not None or step.saved is not None
+            assert begun[-1] == step.images_seen + (0 if at_once else 16)
+    assert begun[-1] == TOTAL
 
 
 def test_a_poisoned_held_out_image_stops_the_run_at_the_first_probe(images: ImageSet, tmp_path: Path) -> None:
