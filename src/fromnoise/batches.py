@@ -6,8 +6,9 @@ ahead of it, without changing a number.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import count
@@ -41,7 +42,9 @@ class Batch:
     pair: NoisyPair
 
 
-def feed(recipe: Recipe, images: ImageSet, schedule: Schedule, device: str, images_seen: int) -> Iterator[Batch]:
+def feed(
+    recipe: Recipe, images: ImageSet, schedule: Schedule, device: str, images_seen: int
+) -> Generator[Batch, None, None]:
     """The batches from ``images_seen`` on, without end; close it when no more are wanted.
 
     On a GPU a thread makes them ahead and copies them while the GPU computes. On a CPU they are made when asked for:
@@ -64,7 +67,7 @@ def batch_at(recipe: Recipe, images: ImageSet, schedule: Schedule, device: str, 
     return Batch(images_seen, indices, log_snr, replace(pair, t=t, alpha=alpha, sigma=sigma))
 
 
-def ahead(make: Callable[[int], T], positions: Iterator[int], most: int) -> Iterator[T]:
+def ahead(make: Callable[[int], T], positions: Iterator[int], most: int) -> Generator[T, None, None]:
     """``make(position)`` of each, in order, made by a thread of its own, ``most`` of them before they are asked for.
 
     What ``make`` raises is raised at its turn. The thread ends when the iterator is closed or fails.
@@ -88,13 +91,14 @@ def _beside_the_gpu(at: Callable[[int], Batch], positions: Iterator[int], device
         with torch.cuda.stream(side):
             return at(position), side.record_event()
 
-    for batch, copied in ahead(make, positions, AHEAD):
-        current = torch.cuda.current_stream(device)
-        current.wait_event(copied)
-        for tensor in (*vars(batch.pair).values(), *vars(batch.pair.condition).values()):
-            if isinstance(tensor, Tensor):
-                tensor.record_stream(current)  # or its memory might be given away while the step still reads it
-        yield batch
+    with closing(ahead(make, positions, AHEAD)) as made:
+        for batch, copied in made:
+            current = torch.cuda.current_stream(device)
+            current.wait_event(copied)
+            for tensor in (*vars(batch.pair).values(), *vars(batch.pair.condition).values()):
+                if isinstance(tensor, Tensor):
+                    tensor.record_stream(current)  # or its memory might be given away while the step still reads it
+            yield batch
 
 
 def _sent(tensor: Tensor, device: str) -> Tensor:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fromnoise.training import TrainStep
 
 Style = Literal["lines", "json", "quiet"]
-LINE_EVERY = 5.0  # seconds between plain lines
+LINE_EVERY = 3.0  # seconds between plain lines: with a slow step or a sheet they stay within five
 LINE_WIDTH = 110
 RATED = 10.0  # seconds that a rate is taken over
 SMOOTH = 0.95  # of the loss shown
@@ -155,10 +155,11 @@ class _Pace:
 
 @contextmanager
 def _bar(session: "Session") -> "Iterator[Callable[[TrainStep], None]]":
-    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     pace = _Pace(session)
-    columns = (BarColumn(bar_width=28), TextColumn("{task.fields[text]}"))
+    # The clock runs on while a sheet is made, so that nobody takes the command for stuck.
+    columns = (BarColumn(bar_width=20), TimeElapsedColumn(), TextColumn("{task.fields[text]}"))
     with Progress(*columns, refresh_per_second=4) as progress:
         task = progress.add_task("", total=session.images_total, completed=session.images_seen, text="starting")
 

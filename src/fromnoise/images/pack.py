@@ -1,7 +1,7 @@
 """The packed set: decoded once, kept in the user's cache, mapped into memory ever after.
 
-A pack is a folder NAME-KEY with ``values`` (N, H, W, C, little-endian), ``names.json``, ``labels`` and ``heldout``
-(int64), ``numbers`` (float32) and the manifest of ``durable``. KEY is a hash over all that the values depend on, so a
+A pack is a folder NAME-KEY with ``values`` (N, H, W, C, little-endian), ``names``, ``labels`` and ``heldout`` (int64),
+``numbers`` (float32) and the manifest of ``durable``. KEY is a hash over all that the values depend on, so a
 changed file, size or fit is another pack. A pack may be deleted at any time: it is made again.
 """
 
@@ -26,6 +26,7 @@ from fromnoise.errors import FromnoiseError, UseError
 from fromnoise.images.image_set import ImageSet
 from fromnoise.images.kinds import Kind
 from fromnoise.images.labels import Labels
+from fromnoise.images.names import Names, names_file
 from fromnoise.images.plan import range_sentences, split_sentence
 from fromnoise.images.report import ScanReport
 from fromnoise.images.resize import Size
@@ -33,7 +34,7 @@ from fromnoise.images.spec import ValueSpec
 from fromnoise.images.split import fingerprint, heldout_indices
 
 COUNTED_BYTES = 2**22  # of images that are counted together: as floats they take eight times as much
-FORMAT = 5  # part of the key: a change of this room that changes packed values takes the next number
+FORMAT = 6  # part of the key: a change of this room that changes what is packed takes the next number
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def write_pack(path: Path, reading: Reading) -> None:
                 tally.add(values)
         contents = reading.contents()
         heldout = heldout_indices(tally.fingerprints)
-        folder.write("names.json", durable.to_json(list(contents.names)))
+        folder.write("names", names_file(contents.names))
         folder.write("heldout", heldout.astype("<i8").tobytes())
         labels, numbers = contents.labels.labels, contents.labels.numbers
         if labels is not None:
@@ -146,6 +147,8 @@ def _open_pack(path: Path) -> ImageSet:
             small[file.name] = _read_checked(path / file.name, file.sha256)
     spec, shape = ValueSpec.from_json(facts["spec"]), tuple(facts["shape"])
     heldout = np.frombuffer(small["heldout"], "<i8").astype(np.int64)
+    is_trained_on = np.ones(shape[0], bool)
+    is_trained_on[heldout] = False
     numbers = np.frombuffer(small["numbers"], "<f4").astype(np.float32) if "numbers" in small else None
     return ImageSet(
         values=np.memmap(path / "values", spec.dtype.newbyteorder("<"), mode="r", shape=shape),
@@ -153,9 +156,9 @@ def _open_pack(path: Path) -> ImageSet:
         classes=tuple(facts["classes"]),
         numbers=None if numbers is None else numbers.reshape(shape[0], -1),
         number_names=tuple(facts["number_names"]),
-        names=tuple(durable.from_json(small["names.json"], str(path / "names.json"))),  # type: ignore[arg-type]
+        names=Names(small["names"]),
         spec=spec,
-        train=np.setdiff1d(np.arange(shape[0]), heldout),
+        train=np.flatnonzero(is_trained_on),
         heldout=heldout,
         identity=str(facts["identity"]),
         report=ScanReport.from_json(facts["report"]),
