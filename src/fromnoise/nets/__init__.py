@@ -5,8 +5,9 @@ Only a small closed set of operations is used (linear, convolution, normalisatio
 nearest upsampling), so that any net can be carried to other runtimes.
 """
 
+from fromnoise.nets.inference import ready
 from fromnoise.nets.mlp import MLP, MLPSpec
 from fromnoise.nets.parts import Attention
 from fromnoise.nets.unet import UNet, UNetSpec
 
-__all__ = ["MLP", "Attention", "MLPSpec", "UNet", "UNetSpec"]
+__all__ = ["MLP", "Attention", "MLPSpec", "UNet", "UNetSpec", "ready"]
