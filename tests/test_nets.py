@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fromnoise.denoise import NetDenoiser, edm_weight, log_normal_levels, stratified
 from fromnoise.exact import GaussianMixture
 from fromnoise.nets import MLP, MLPSpec, UNet, UNetSpec
+from fromnoise.nets.parts import modulated_silu
 from fromnoise.noise import SCHEDULES, Condition, NoisyPair, corrupt
 from tiny import awake, one_thread
 
@@ -66,7 +67,7 @@ def test_a_size_that_does_not_divide_is_an_image_in_the_middle_of_zeros(size: tu
 
 @torch.no_grad()
 def test_content_far_from_the_border_moves_the_answer_with_it() -> None:
-    net = unet(patch=1, multipliers=(1,), blocks=(1,), attention=False)  # each answer sees 6 pixels each way
+    net = unet(patch=1, multipliers=(1,), blocks=(1,))  # each answer sees 6 pixels each way
     here, there = torch.zeros(1, 3, 24, 24), torch.zeros(1, 3, 24, 24)
     blob = normals(1, 3, 4, 4)
     here[..., 8:12, 8:12], there[..., 11:15, 10:14] = blob, blob
@@ -130,10 +131,9 @@ def test_a_net_without_numbers_begins_as_it_would_if_there_were_none() -> None:
     assert torch.equal(weights[0]["embedding.classes.weight"], weights[1]["embedding.classes.weight"])
 
 
-@pytest.mark.parametrize("attention", [True, False])
 @torch.no_grad()
-def test_one_image_alone_is_answered_as_in_a_batch(attention: bool) -> None:
-    net = unet(attention=attention)
+def test_one_image_alone_is_answered_as_in_a_batch() -> None:
+    net = unet()
     x, number, index = normals(5, 3, 8, 12), torch.linspace(-1, 1, 5), torch.tensor([0, 1, -1, 1, 0])
     together = net(x, number, Condition(index))
     for k in range(5):
@@ -147,6 +147,20 @@ def test_the_answer_depends_on_the_number_told_and_not_on_the_batch_beside_it() 
     before = net(x, torch.tensor([0.0, 0.0]), Condition())
     after = net(x, torch.tensor([0.0, 0.7]), Condition())
     assert torch.equal(before[0], after[0]) and not torch.allclose(before[1], after[1])
+
+
+def test_scale_shift_and_silu_are_their_formula_and_so_are_their_gradients() -> None:
+    x, scale, shift, weights = normals(2, 3, 4, 5), *normals(2, 2, 3, 1, 1, seed=2), normals(2, 3, 4, 5, seed=3)
+    inputs = tuple(each.double().requires_grad_() for each in (x, scale, shift))
+
+    def formula(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        return torch.nn.functional.silu(x * (1.0 + scale) + shift)
+
+    answers = [form(*inputs) for form in (modulated_silu, formula)]
+    torch.testing.assert_close(*answers)
+    gradients = [torch.autograd.grad((answer * weights).sum(), inputs) for answer in answers]
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 @torch.no_grad()

@@ -226,13 +226,12 @@ def test_a_gpu_gets_larger_batches_unless_asked_otherwise() -> None:
 
 
 def test_the_cost_of_an_image_grows_with_its_positions() -> None:
-    """Without attention everything but the embedding is done once per position: equal rows cost equally much."""
-    spec = UNetSpec(channels=3, patch=1, width=16, multipliers=(1,), blocks=(1,), attention=False)
+    """Everything but the embedding is done once per position: equal rows cost equally much."""
+    spec = UNetSpec(channels=3, patch=1, width=16, multipliers=(1,), blocks=(1,))
     one, two, three = (training_flops(spec, 8 * k, 8) for k in (1, 2, 3))
     assert three - two == two - one > 0
     lighter = UNetSpec.model_validate(spec.model_dump() | {"patch": 2})
     assert training_flops(lighter, 8, 8) < one
-    assert training_flops(UNetSpec.model_validate(spec.model_dump() | {"attention": True}), 8, 8) > one
 
 
 # --- where things fall ---

@@ -5,7 +5,7 @@ direction that few gradients point to moves as far as one that many do, so a sho
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -29,45 +29,70 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One step along the present gradients, which every weight must have."""
         for group in self.param_groups:
-            weights, momentum = group["params"], group["momentum"]
-            for weight in weights:
+            for weight in group["params"]:
                 if not self.state[weight]:
                     self.state[weight]["momentum"] = torch.zeros_like(weight)
-            gradients, averages = [w.grad for w in weights], [self.state[w]["momentum"] for w in weights]
-            torch._foreach_lerp_(averages, gradients, 1.0 - momentum)
-            ahead = torch._foreach_lerp(gradients, averages, momentum)
-            torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])
-            for alike in _by_shape(weights):
-                rows, columns = weights[alike[0]].flatten(1).shape
-                moves = orthogonalised(torch.stack([ahead[i].flatten(1) for i in alike]))
-                rate = -group["lr"] * max(1.0, rows / columns) ** 0.5
-                for i, move in zip(alike, moves, strict=True):
-                    weights[i].add_(move.view_as(weights[i]), alpha=rate)
+            alike = _by_shape(group["params"])
+            moves = orthogonalised([self._ahead(weights, group["momentum"]) for weights in alike])
+            torch._foreach_mul_(group["params"], 1.0 - group["lr"] * group["weight_decay"])
+            for weights, move in zip(alike, moves, strict=True):
+                rows, columns = move.shape[1:]
+                move *= -group["lr"] * max(1.0, rows / columns) ** 0.5
+                torch._foreach_add_([_matrix(w, w) for w in weights], list(move.unbind(0)))
+
+    def _ahead(self, weights: list[nn.Parameter], momentum: float) -> Float[Tensor, "b m n"]:
+        """Nesterov's momentum of weights of one shape, their averages brought up to date."""
+        averages = [_matrix(self.state[w]["momentum"], w) for w in weights]
+        gradient, average = torch.stack([_matrix(w.grad, w) for w in weights]), torch.stack(averages)
+        average.lerp_(gradient, 1.0 - momentum)
+        torch._foreach_copy_(averages, list(average.unbind(0)))
+        return gradient.lerp_(average, momentum)
 
 
-def orthogonalised(matrices: Float[Tensor, "b m n"]) -> Float[Tensor, "b m n"]:
-    """Each with singular values above a hundredth of its norm brought into [0.68, 1.14], by Newton and Schulz.
+def orthogonalised(batches: Sequence[Float[Tensor, "_ _ _"]]) -> list[Float[Tensor, "_ _ _"]]:
+    """Each matrix with singular values above a hundredth of its norm brought into [0.68, 1.14], by Newton and Schulz.
 
-    Smaller ones stay smaller; zero stays zero.
+    Smaller ones stay smaller; zero stays zero. Each batch holds matrices of one shape (B, M, N), and keeps it.
 
-    The polynomial acts on the smaller of the two Gram matrices, so that a long thin matrix costs two large products.
+    The polynomial acts on the smaller of the two Gram matrices, so a long thin matrix costs two large products, and
+    matrices of many shapes whose Gram matrices are of one size share the small ones: a net has few sizes of them.
     """
-    if matrices.shape[1] > matrices.shape[2]:
-        return orthogonalised(matrices.mT).mT
+    wide = [x if x.shape[1] <= x.shape[2] else x.mT for x in batches]
+    wide = [x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7) for x in wide]
+    grams, factors = [x @ x.mT for x in wide], dict[int, Tensor]()
+    for size in {gram.shape[1] for gram in grams}:
+        alike = [i for i, gram in enumerate(grams) if gram.shape[1] == size]
+        shared = _polynomial(torch.cat([grams[i] for i in alike]))
+        factors |= zip(alike, shared.split([len(grams[i]) for i in alike]), strict=True)
+    moved = [factors[i] @ x for i, x in enumerate(wide)]
+    return [y if y.shape == x.shape else y.mT for x, y in zip(batches, moved, strict=True)]
+
+
+def _polynomial(gram: Float[Tensor, "b m m"]) -> Float[Tensor, "b m m"]:
+    """What ROUNDS of X -> a X + b X X'X + c X X'X X'X multiply X by, from the left, where ``gram`` is X X'."""
     a, b, c = NEWTON_SCHULZ
-    x = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + 1e-7)
-    gram = x @ x.mT
-    total = torch.eye(gram.shape[1], dtype=x.dtype, device=x.device)
-    for _ in range(ROUNDS):
-        factor = b * gram + c * gram @ gram
+    total = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device).expand_as(gram)
+    for left in reversed(range(ROUNDS)):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         factor.diagonal(dim1=1, dim2=2).add_(a)
-        total, gram = factor @ total, factor @ gram @ factor
-    return total @ x
+        total = factor @ total
+        if left:
+            gram = factor @ gram @ factor
+    return total
 
 
-def _by_shape(weights: list[nn.Parameter]) -> list[list[int]]:
-    """The places of weights that are alike as matrices."""
-    places: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for place, weight in enumerate(weights):
-        places[weight.shape[0], weight[0].numel()].append(place)
-    return list(places.values())
+def _by_shape(weights: list[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """The weights, those of one shape together."""
+    alike: dict[tuple[torch.Size, bool], list[nn.Parameter]] = defaultdict(list)
+    for weight in weights:
+        alike[weight.shape, _channels_last(weight)].append(weight)
+    return list(alike.values())
+
+
+def _matrix(tensor: Tensor, like: Tensor) -> Float[Tensor, "m n"]:
+    """A view of a tensor laid out as ``like``; columns as in memory, whose order changes no singular value."""
+    return (tensor.movedim(1, -1) if _channels_last(like) else tensor).view(len(tensor), -1)
+
+
+def _channels_last(weight: Tensor) -> bool:
+    return weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fromnoise.errors import UseError
 from fromnoise.images import Asked, ImageSet
 from fromnoise.machine import Machine
-from fromnoise.nets import Attention, UNet, UNetSpec
+from fromnoise.nets import UNet, UNetSpec
 from fromnoise.noise import Condition
 from fromnoise.sample import Sampler
 
@@ -207,7 +207,7 @@ def revised_total(minutes: float, images_seen: int, seconds_used: float, images_
 
 
 def training_flops(spec: UNetSpec, height: int, width: int) -> int:
-    """Operations to train on one image, three forward passes' worth: convolutions, linear layers, attention.
+    """Operations to train on one image, three forward passes' worth: convolutions, linear layers.
 
     They are a quadratic in the net's width, so they are counted on three narrow nets of the same shape and carried to
     the width by Lagrange's formula, exactly; a wide net need not be built to be planned with.
@@ -225,8 +225,6 @@ def _counted(spec: UNetSpec, height: int, width: int) -> int:
         nonlocal total
         if isinstance(layer, nn.Conv2d | nn.Linear):
             total += 2 * layer.weight.numel() * math.prod(output.shape[2:])
-        elif isinstance(layer, Attention):
-            total += 4 * math.prod(output.shape[2:]) ** 2 * output.shape[1]
 
     for layer in net.modules():
         layer.register_forward_hook(count)

@@ -32,7 +32,7 @@ from fromnoise.images import ValueSpec
 from fromnoise.model import Model, build_denoiser, build_net
 from fromnoise.recipe import Recipe
 
-FORMAT = 2
+FORMAT = 3
 KEPT = 3  # newest checkpoints
 PARTS = ("weights", "ema", "optimizer")
 

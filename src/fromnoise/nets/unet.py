@@ -1,6 +1,11 @@
-"""A U-Net for images of any height, width and number of channels (Ronneberger et al. 2015, arXiv 1505.04597)."""
+"""A U-Net for images of any height, width and number of channels (Ronneberger et al. 2015, arXiv 1505.04597).
+
+What the way down knows is added to the way up, not put beside it: nets learned as well, and every convolution of a
+block has as many channels in as out (LOG.md).
+"""
 
 import itertools
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -9,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fromnoise.nets.parts import Attention, Block, Embedding, Norm, zero_start
+from fromnoise.nets.parts import Block, Embedding, zero_start
 from fromnoise.noise import Condition
 
 
@@ -25,7 +30,6 @@ class UNetSpec(BaseModel):
     width: int = Field(32, gt=0, multiple_of=16)  # channels at the finest level
     multipliers: tuple[PositiveInt, ...] = (1, 2)  # channels of each level over width; each level halves the size
     blocks: tuple[PositiveInt, ...] = (2, 2)  # of each level, each way
-    attention: bool = True  # over all positions, once, at the coarsest level
 
     @model_validator(mode="after")
     def _consistent(self) -> "UNetSpec":
@@ -47,25 +51,29 @@ class UNet(nn.Module):
         self.enter = nn.Conv2d(folded, widths[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for width, blocks in zip(widths, spec.blocks, strict=True):
-            self.down.append(nn.ModuleList(Block(width, width, size) for _ in range(blocks)))
-            self.up.append(nn.ModuleList(Block(2 * width, width, size) for _ in range(blocks)))
+            self.down.append(nn.ModuleList(Block(width) for _ in range(blocks)))
+            self.up.append(nn.ModuleList(Block(width) for _ in range(blocks)))
         pairs = list(itertools.pairwise(widths))
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairs)
         self.grow = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairs)
-        self.middle = Attention(widths[-1]) if spec.attention else nn.Identity()
-        self.leave = nn.Sequential(Norm(widths[0]), nn.SiLU(), zero_start(nn.Conv2d(widths[0], folded, 3, padding=1)))
+        self.modulated = [width for width, blocks in zip(widths, spec.blocks, strict=True) for _ in range(blocks)]
+        self.modulated += self.modulated[::-1]  # channels of each block, in their order
+        self.modulation = nn.Linear(size, 2 * sum(self.modulated))
+        self.leave = zero_start(nn.Conv2d(widths[0], folded, 3, padding=1))
 
     def forward(
         self, x: Float[Tensor, "b c h w"], number: Float[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c h w"]:
         """Any h and w: padded with zeros inside to the multiple the levels need, and cut back."""
         height, width = x.shape[-2:]
-        embedding = self.embedding(number, condition)
+        modulation = self.modulation(self.embedding(number, condition))[:, :, None, None]
         padded = functional.pad(x, self._padding(height, width))
         hidden = self.enter(
             functional.pixel_unshuffle(padded, self.spec.patch).contiguous(memory_format=torch.channels_last)
         )
-        out = functional.pixel_shuffle(self.leave(self._levels(hidden, embedding)), self.spec.patch)
+        scales, shifts = (part.split(self.modulated, 1) for part in modulation.chunk(2, 1))
+        hidden = self._levels(hidden, zip(scales, shifts, strict=True))
+        out = functional.pixel_shuffle(self.leave(functional.silu(hidden)), self.spec.patch)
         left, _, top, _ = self._padding(height, width)
         return out[..., top : top + height, left : left + width]
 
@@ -73,18 +81,18 @@ class UNet(nn.Module):
         extra_h, extra_w = -height % self.multiple, -width % self.multiple
         return extra_w // 2, extra_w - extra_w // 2, extra_h // 2, extra_h - extra_h // 2
 
-    def _levels(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def _levels(self, x: Tensor, modulations: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+        """``modulations``: scale and shift of each block, down and then up."""
         kept: list[Tensor] = []
         for level, blocks in enumerate(self.down):
             if level > 0:
                 x = self.shrink[level - 1](x)
             for block in cast(nn.ModuleList, blocks):
-                x = block(x, embedding)
+                x = block(x, *next(modulations))
                 kept.append(x)
-        x = self.middle(x)
         for level in reversed(range(len(self.up))):
             for block in cast(nn.ModuleList, self.up[level]):
-                x = block(torch.cat([x, kept.pop()], 1), embedding)
+                x = block(x + kept.pop(), *next(modulations))
             if level > 0:
                 x = self.grow[level - 1](functional.interpolate(x, scale_factor=2.0, mode="nearest"))
         return x
