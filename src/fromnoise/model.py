@@ -64,6 +64,11 @@ class Maker:
         return self.denoiser
 
     @property
+    def together(self) -> int:
+        """Images that pass through it at a time."""
+        return BATCH
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, () for a model without."""
         return self.pictures.classes
