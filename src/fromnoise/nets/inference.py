@@ -62,7 +62,7 @@ class Autocast(nn.Module):
 class Recorded(nn.Module):
     """A net on a GPU: what it launches is recorded once for each shape of its input, then replayed as one CUDA graph.
 
-    Each recording holds memory, so beyond MOST_SHAPES (a sampler of adaptive steps meets many) the net is asked plainly.
+    Each holds memory, so beyond MOST_SHAPES (a sampler of adaptive steps meets many) the net is asked plainly.
     Its weights must not need gradients.
     """
 
