@@ -1,8 +1,8 @@
 """What a GPU does in training and sampling: images a second, share of its matrix rate, memory; diffusers beside it.
 
 Nets of 5, 40 and 400 M parameters at 32 and 64 pixels: ours as ``fromnoise train`` runs them, a graph a step, their
-batches made and copied meanwhile, transformers also compiled; diffusers' U-Net of as many parameters as its users train it (gpu_rival.py).
-Rates are medians of windows after everything is compiled and recorded; the seconds that took are given beside them.
+batches made and copied meanwhile, transformers also compiled; diffusers' U-Net of as many parameters as its users
+train it (gpu_rival.py). Rates are medians of windows after everything is compiled and recorded; the seconds that took are given beside them.
 Operations are three forward passes' worth of convolutions, linear layers and attention; their share is of the fastest
 bfloat16 product of this machine in the same run. Rows that do not fit into the minutes are left out, and said.
 
@@ -247,7 +247,7 @@ def profiled(call: Callable[[], object], what: str, file: Path) -> None:
     with torch.profiler.profile() as found:
         call()
         torch.cuda.synchronize()
-    table = found.key_averages().table(sort_by="self_cuda_time_total", row_limit=16, max_name_column_width=90)
+    table = found.key_averages().table(sort_by="self_device_time_total", row_limit=16, max_name_column_width=90)
     with file.open("a") as out:
         out.write(f"{what}\n{table}\n")
 
