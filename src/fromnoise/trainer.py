@@ -9,6 +9,7 @@ import math
 import shutil
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, images: ImageSet, device: str) -> None:
         self.recipe, self.images, self.device = recipe, images, device
         self.net, self.average = build_net(recipe).to(device), build_net(recipe).to(device).requires_grad_(False)
-        trained = self.net
+        trained: Any = self.net
         if isinstance(self.net, Transformer) and compiles(recipe, device):
             trained = self.net.compiled()
         self.denoiser = build_denoiser(recipe, trained, recipe.inner_dtype)

@@ -102,7 +102,7 @@ class Transformer(nn.Module):
         padded = functional.pad(x, (left, -width % patch - left, top, -height % patch - top))
         folded = functional.pixel_unshuffle(padded, patch)
         embedding, hidden = self.embedding(number, condition), self.enter(folded.flatten(2).transpose(1, 2))
-        hidden = hidden + positions(*folded.shape[-2:], hidden)
+        hidden = hidden + positions(folded.shape[-2], folded.shape[-1], hidden)
         for layer in layers:
             hidden = layer(hidden, embedding)
         scale, shift = self.modulation(embedding)[:, None].chunk(2, -1)
