@@ -1,10 +1,10 @@
 """What a GPU does in training and sampling: images a second, share of its matrix rate, memory; diffusers beside it.
 
 Nets of 5, 40 and 400 M parameters at 32 and 64 pixels: ours as ``fromnoise train`` runs them, a graph a step, their
-batches made and copied meanwhile, transformers also compiled; diffusers' U-Net of as many parameters as its users
-train it (gpu_rival.py). Rates are medians of windows after everything is compiled and recorded; the seconds that
-took are given beside them. Operations are three forward passes' worth of convolutions, linear layers and attention; their share is of the fastest
-bfloat16 product of this machine in the same run. Rows that do not fit into the minutes are left out, and said.
+batches made and copied meanwhile, transformers compiled as well; diffusers' U-Net of as many parameters as its users
+train it (gpu_rival.py). Rates are medians of windows after all is compiled and recorded; the seconds that took are
+given beside them. Operations are three forward passes' worth of convolutions, linear layers and attention; their share
+is of the fastest bfloat16 product of this machine in the same run. What does not fit into the minutes is named.
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --only unet-40
