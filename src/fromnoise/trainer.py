@@ -122,7 +122,7 @@ class Trainer:
             return
         rows = torch.nonzero(~torch.isfinite(values)).flatten() if losses is None else losses.topk(3).indices
         levels = ", ".join(f"{math.exp(-0.5 * float(log_snr[row])):.3g}" for row in rows[:3])
-        names = ", ".join(self.images.names[indices[row]] for row in rows[:3].tolist())
+        names = ", ".join(self.images.names[int(indices[row])] for row in rows[:3].tolist())
         raise NonFinite(
             f"The {what} became NaN or infinite after {images_seen:,} images seen, at noise ratio {levels}, "
             f"with {names}; {ADVICE}"
