@@ -153,8 +153,10 @@ def keep_profile(file: Path, label: str, machine: Machine, batch: int, repeats: 
     kept[label] = {"machine": asdict(machine), "batch": batch, "sizes": {}}
     for side, channels in SIZES:
         (step,) = measured(side, channels, [{}], machine, batch, repeats)
-        kinds = milliseconds_by_kind(trainer_of(pictures_of(side, channels), machine, batch, {}))
-        kept[label]["sizes"][step.size] = asdict(step) | {"milliseconds_by_kind": kinds}
+        trainer = trainer_of(pictures_of(side, channels), machine, batch, {})
+        kinds = milliseconds_by_kind(trainer)
+        net = trainer.recipe.net.model_dump()
+        kept[label]["sizes"][step.size] = asdict(step) | {"net": net, "milliseconds_by_kind": kinds}
         print(f"{step.size}: {step.images_per_second:.0f} images/s, {step.share_of_limit:.1%} of the matrix rate")
         for kind, milliseconds in kinds.items():
             print(f"    {kind:22}{milliseconds:8.1f} ms")
