@@ -13,7 +13,7 @@ def averaged(values: torch.Tensor, gamma: float, batch: int) -> torch.Tensor:
     """What ``update`` makes of the weights (N, D) that stood at batch, 2 batch, ..., N batch images seen."""
     average = {"w": torch.zeros_like(values[0])}
     for k, value in enumerate(values, start=1):
-        ema.update(average, {"w": value}, gamma, k * batch, batch)
+        ema.update(average, {"w": value}, ema.share(gamma, k * batch, batch))
     return average["w"]
 
 
@@ -51,6 +51,6 @@ def test_the_first_update_copies_and_the_weights_stay_as_they_are() -> None:
     weights = {"a": torch.randn(3), "b": torch.randn(2, 2)}
     before = {name: value.clone() for name, value in weights.items()}
     average = {name: torch.full_like(value, 7.0) for name, value in weights.items()}
-    ema.update(average, weights, 6.0, 64, 64)
+    ema.update(average, weights, ema.share(6.0, 64, 64))
     for name in weights:
         assert torch.equal(average[name], weights[name]) and torch.equal(weights[name], before[name])

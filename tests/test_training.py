@@ -4,7 +4,6 @@ import math
 import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,21 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from fromnoise import keyed
-from fromnoise.denoise import stratified
+from fromnoise.batches import training_indices, training_pair
 from fromnoise.errors import NonFinite
 from fromnoise.images import ImageSet, open_images
 from fromnoise.noise import SCHEDULES
 from fromnoise.recipe import STRATA, Pictures, Recipe
 from fromnoise.run_folder import Checkpoint, Revision, RunFolder
+from fromnoise.trainer import Outcome, Trainer
 from fromnoise.training import (
-    Trainer,
     TrainStep,
     fit,
     make_sheet,
-    noise_levels,
     probe_loss,
-    training_indices,
-    training_pair,
 )
 from tiny import close, equal, newest, one_thread, recipe, require_equal
 
@@ -103,114 +99,6 @@ def losses(steps: list[TrainStep]) -> list[tuple[int, float, float]]:
 def uninterrupted(images: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[TrainStep]]:
     path = tmp_path_factory.mktemp("runs") / "whole"
     return path, run(path, images, recipe_of(images))
-
-
-# --- what a step is made of ---
-
-
-@pytest.mark.parametrize("size", [1, 7, 16, 37])
-def test_every_epoch_shows_every_image_once_in_an_order_of_its_own(size: int) -> None:
-    made, train = recipe(), 100 + np.arange(size, dtype=np.int64)
-    epochs = 16
-    shown = np.concatenate([training_indices(made, train, seen) for seen in range(0, size * epochs, made.batch)])
-    order = shown[: size * epochs].reshape(epochs, size)
-    assert np.array_equal(np.sort(order, 1), np.tile(train, (epochs, 1)))
-    if size > 1:
-        assert len(np.unique(order, axis=0)) > epochs // 4
-
-
-def test_the_order_depends_on_the_seed_and_the_position_alone() -> None:
-    made, train = recipe(), np.arange(37, dtype=np.int64)
-    first = [training_indices(made, train, seen) for seen in (160, 0, 160)]
-    assert np.array_equal(first[0], first[2]) and not np.array_equal(first[0], first[1])
-    assert not np.array_equal(first[0], training_indices(recipe(seed=1), train, 160))
-
-
-def test_a_training_pair_is_a_pure_function_of_seed_and_position(images: ImageSet) -> None:
-    made = recipe_of(images)
-
-    def at(of: Recipe, seen: int) -> list[Tensor]:
-        indices = training_indices(of, images.train, seen)
-        pair = training_pair(of, images, indices, seen, EDM, "cpu")
-        assert pair.condition.class_index is not None
-        return [pair.x0, pair.eps, pair.t, pair.x_t, pair.condition.class_index]
-
-    first = at(made, 48)
-    torch.manual_seed(5)
-    np.random.seed(5)
-    at(made, 0)
-    assert all(torch.equal(left, right) for left, right in zip(first, at(made, 48), strict=True))
-    for other in (at(made, 64), at(recipe_of(images, seed=1), 48)):
-        assert not any(torch.equal(left, right) for left, right in zip(first[:4], other[:4], strict=True))
-
-
-def test_a_batch_shows_its_images_with_standard_noise_at_a_level_from_each_stratum(images: ImageSet) -> None:
-    made = recipe_of(images, batch=64)
-    edges = noise_levels(made, torch.linspace(0, 1, STRATA + 1, dtype=torch.float64), EDM)
-    eps = []
-    for seen in range(0, 640, 64):
-        indices = training_indices(made, images.train, seen)
-        pair = training_pair(made, images, indices, seen, EDM, "cpu")
-        assert torch.equal(pair.x0, images.x0(indices))
-        log_snr = EDM.log_snr(pair.t).view(STRATA, -1)
-        assert bool((log_snr < edges[:-1, None] + 1e-9).all() and (log_snr > edges[1:, None] - 1e-9).all())
-        eps.append(pair.eps)
-    drawn = torch.stack(eps)
-    assert abs(float(drawn.mean())) < 4 / math.sqrt(drawn.numel())
-    assert abs(float(drawn.var()) - 1) < 4 * math.sqrt(2 / drawn.numel())
-
-
-@pytest.mark.parametrize("levels", ["log-normal", "logit-normal", "uniform"])
-def test_levels_go_from_clean_to_noisy(images: ImageSet, levels: str) -> None:
-    u = stratified(torch.full((64,), 0.5, dtype=torch.float64))
-    log_snr = noise_levels(recipe_of(images, levels=levels), u, EDM)
-    assert bool((log_snr.diff() < 0).all())
-
-
-def test_classes_are_hidden_in_the_share_asked_for_and_right_elsewhere(images: ImageSet) -> None:
-    """Within four standard deviations of the binomial law."""
-    assert images.labels is not None
-    made, hidden, shown = recipe_of(images, label_dropout=0.2, batch=64), 0, 0
-    for seen in range(0, 64 * 100, 64):
-        indices = training_indices(made, images.train, seen)
-        told = training_pair(made, images, indices, seen, EDM, "cpu").condition.class_index
-        assert told is not None
-        kept = told.numpy() >= 0
-        assert np.array_equal(told.numpy()[kept], images.labels[indices][kept])
-        hidden, shown = hidden + int((~kept).sum()), shown + len(kept)
-    assert abs(hidden / shown - 0.2) < 4 * math.sqrt(0.2 * 0.8 / shown)
-
-
-def test_numbers_are_hidden_all_together_or_each_on_its_own_and_right_elsewhere(images: ImageSet) -> None:
-    values = np.stack([np.arange(len(images)), np.where(np.arange(len(images)) % 3, 2.0, np.nan)], 1).astype(np.float32)
-    values[::2, 1] += 1
-    numbered = replace(images, numbers=values, number_names=("x", "y"))
-    made, share = recipe_of(numbered, label_dropout=0.3, batch=64), 0.3
-    told, classes, right = [], [], []
-    for seen in range(0, 64 * 40, 64):
-        indices = training_indices(made, images.train, seen)
-        condition = training_pair(made, numbered, indices, seen, EDM, "cpu").condition
-        plain = training_pair(recipe_of(images, label_dropout=0.3, batch=64), images, indices, seen, EDM, "cpu")
-        assert condition.class_index is not None and plain.condition.class_index is not None
-        assert torch.equal(condition.class_index, plain.condition.class_index) and plain.condition.numbers is None
-        assert condition.numbers is not None and condition.numbers.dtype == torch.float32
-        told.append(condition.numbers)
-        classes.append(condition.class_index)
-        right.append(torch.from_numpy(made.pictures.normalised(values[indices])))
-    found, expected, hidden = torch.cat(told), torch.cat(right), torch.cat(classes) < 0
-    unknown = torch.isnan(found)
-    assert bool(unknown[hidden].all()) and torch.equal(found[~unknown], expected[~unknown])
-    both = unknown[~hidden & ~torch.isnan(expected[:, 1])].double()
-    close_to = 4 * (share * (1 - share) / len(both)) ** 0.5
-    assert both.mean(0).tolist() == pytest.approx([share, share], abs=close_to)
-    assert both.prod(1).mean().item() == pytest.approx(share**2, abs=close_to)
-
-
-def test_pictures_without_classes_are_told_none(images: ImageSet) -> None:
-    bare = replace(images, labels=None, classes=())
-    made = recipe_of(bare)
-    pair = training_pair(made, bare, training_indices(made, bare.train, 0), 0, EDM, "cpu")
-    assert pair.condition.class_index is None
 
 
 # --- the loop ---
@@ -454,6 +342,48 @@ def test_a_poisoned_image_stops_the_run_with_its_name_and_noise_level(images: Im
     assert images.names[bad] in message and f"{ratio:.3g}" in message and "80 images seen" in message
     assert caught.value.exit_code == 7
     require_equal(newest(folder.path), before)
+
+
+def test_what_became_infinite_is_noticed_when_the_next_step_is_under_way_and_never_yielded(
+    images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, folder, begun, yielded = recipe_of(images, images_total=1600), RunFolder(tmp_path / "run"), [0], list[int]()
+    update = Trainer.update
+
+    def spoiled(trainer: Trainer, images_total: int) -> Outcome:
+        if trainer.images_seen == 80:
+            with torch.no_grad():
+                trainer.weights["enter.weight"].fill_(math.inf)
+        outcome = update(trainer, images_total)
+        begun.append(trainer.images_seen)
+        return outcome
+
+    monkeypatch.setattr(Trainer, "update", spoiled)
+    folder.create(made, images.spec)
+    with folder.writing(), pytest.raises(NonFinite, match="after 80 images seen, at noise ratio"):
+        yielded.extend(step.images_seen for step in fit(made, images, folder))
+    assert begun[-1] == 112 and yielded[-1] == 80
+    assert all(folder.load(path).images_seen <= 80 for path in folder.checkpoints())
+
+
+def test_a_step_is_yielded_when_the_next_is_under_way_or_at_once_where_something_follows_it(
+    images: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a device is never left without work while the numbers of a step are looked at."""
+    made, folder, begun = recipe_of(images), RunFolder(tmp_path / "run"), [0]
+    update = Trainer.update
+
+    def counted(trainer: Trainer, images_total: int) -> Outcome:
+        begun.append(begun[-1] + 16)
+        return update(trainer, images_total)
+
+    monkeypatch.setattr(Trainer, "update", counted)
+    folder.create(made, images.spec)
+    with folder.writing():
+        for step in fit(made, images, folder):
+            at_once = step.sheet is not None or step.saved is not None
+            assert begun[-1] == step.images_seen + (0 if at_once else 16)
+    assert begun[-1] == TOTAL
 
 
 def test_a_poisoned_held_out_image_stops_the_run_at_the_first_probe(images: ImageSet, tmp_path: Path) -> None:

@@ -18,15 +18,19 @@ def gamma_of(relative_std: float) -> float:
     return float(np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse]).real.max())
 
 
-def decay(gamma: float, images_seen: int, images: int) -> float:
-    """The factor on the average when weights come in at ``images_seen``, ``images`` after the last ones (eq. 3)."""
-    return (1.0 - images / images_seen) ** (gamma + 1.0)
+def share(gamma: float, images_seen: int, images: int) -> float:
+    """What of the average is replaced when weights come in at ``images_seen``, ``images`` after the last ones (eq. 3).
+
+    The first ones replace all of it.
+    """
+    return 1.0 - (1.0 - images / images_seen) ** (gamma + 1.0)
 
 
-def update(
-    average: Mapping[str, Tensor], weights: Mapping[str, Tensor], gamma: float, images_seen: int, images: int
-) -> None:
-    """Move ``average`` in place towards ``weights`` (same names, floating point); the first update copies them."""
-    share = 1.0 - decay(gamma, images_seen, images)
+def update(average: Mapping[str, Tensor], weights: Mapping[str, Tensor], share: float | Tensor) -> None:
+    """Move ``average`` in place towards ``weights`` (same names, floating point) by a share of the way, in [0, 1].
+
+    A tensor of no dimensions, on their device, where a graph is to read another share at each replay.
+    """
     with torch.no_grad():
-        torch._foreach_lerp_([average[name] for name in weights], list(weights.values()), share)
+        for name, weight in weights.items():
+            average[name].lerp_(weight, share)

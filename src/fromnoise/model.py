@@ -18,7 +18,7 @@ from fromnoise.exact import Empirical, LocalPatches
 from fromnoise.guide import Guidance
 from fromnoise.images import ImageSet, ValueSpec, encode_png, evenly, montage
 from fromnoise.machine import has_bf16
-from fromnoise.nets import UNet, ready
+from fromnoise.nets import ImageNet, build, ready
 from fromnoise.noise import EDM, SCHEDULES, Condition
 from fromnoise.recipe import Pictures, Recipe
 from fromnoise.sample import Sampler, Step, start_noise
@@ -311,11 +311,11 @@ def exact_device(device: str) -> str:
     return "cpu" if device == "mps" else device
 
 
-def build_net(recipe: Recipe) -> UNet:
+def build_net(recipe: Recipe) -> ImageNet:
     """The net of a recipe, channels-last, on the CPU; its first weights depend on the recipe's seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(keyed.integer(recipe.seed, keyed.Purpose.WEIGHTS))
-        return UNet(recipe.net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return build(recipe.net).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def build_denoiser(recipe: Recipe, net: torch.nn.Module, dtype: torch.dtype = torch.float32) -> NetDenoiser:

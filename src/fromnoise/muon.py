@@ -22,7 +22,9 @@ class Muon(torch.optim.Optimizer):
     matrix whose singular values are near one (``orthogonalised``), and shrinks by lr weight_decay.
     """
 
-    def __init__(self, weights: Iterable[nn.Parameter], lr: float, momentum: float, weight_decay: float) -> None:
+    def __init__(
+        self, weights: Iterable[nn.Parameter], lr: float | Tensor, momentum: float, weight_decay: float
+    ) -> None:
         super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -54,18 +56,23 @@ def orthogonalised(batches: Sequence[Float[Tensor, "_ _ _"]]) -> list[Float[Tens
 
     Smaller ones stay smaller; zero stays zero. Each batch holds matrices of one shape (B, M, N), and keeps it.
 
-    The polynomial acts on the smaller of the two Gram matrices, so a long thin matrix costs two large products, and
-    matrices of many shapes whose Gram matrices are of one size share the small ones: a net has few sizes of them.
+    On a processor the polynomial acts on the smaller of the two Gram matrices, so a long thin matrix costs two large
+    products, and matrices of many shapes whose Gram matrices are of one size share the small ones. On a GPU, where
+    bfloat16 is ten times as fast as float32, it acts on the matrices.
     """
     wide = [x if x.shape[1] <= x.shape[2] else x.mT for x in batches]
     wide = [x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7) for x in wide]
+    moved = [_in_bfloat16(x) for x in wide] if wide[0].is_cuda else _by_grams(wide)
+    return [y if y.shape == x.shape else y.mT for x, y in zip(batches, moved, strict=True)]
+
+
+def _by_grams(wide: Sequence[Float[Tensor, "_ _ _"]]) -> list[Float[Tensor, "_ _ _"]]:
     grams, factors = [x @ x.mT for x in wide], dict[int, Tensor]()
     for size in {gram.shape[1] for gram in grams}:
         alike = [i for i, gram in enumerate(grams) if gram.shape[1] == size]
         shared = _polynomial(torch.cat([grams[i] for i in alike]))
         factors |= zip(alike, shared.split([len(grams[i]) for i in alike]), strict=True)
-    moved = [factors[i] @ x for i, x in enumerate(wide)]
-    return [y if y.shape == x.shape else y.mT for x, y in zip(batches, moved, strict=True)]
+    return [factors[i] @ x for i, x in enumerate(wide)]
 
 
 def _polynomial(gram: Float[Tensor, "b m m"]) -> Float[Tensor, "b m m"]:
@@ -79,6 +86,19 @@ def _polynomial(gram: Float[Tensor, "b m m"]) -> Float[Tensor, "b m m"]:
         if left:
             gram = factor @ gram @ factor
     return total
+
+
+def _in_bfloat16(x: Float[Tensor, "b m n"]) -> Float[Tensor, "b m n"]:
+    """The polynomial on the matrices themselves, as Jordan et al. have it, which bears the rounding of bfloat16.
+
+    A Gram matrix rounded so has negative eigenvalues where singular values are small, and those grow without end.
+    """
+    a, b, c = NEWTON_SCHULZ
+    y = x.bfloat16()
+    for _ in range(ROUNDS):
+        gram = torch.bmm(y, y.mT)
+        y = torch.baddbmm(y, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), y, beta=a)
+    return y.to(x.dtype)
 
 
 def _by_shape(weights: list[nn.Parameter]) -> list[list[nn.Parameter]]:

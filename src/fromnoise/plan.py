@@ -70,7 +70,8 @@ class Plan:
     def revise(self, clock: Clock, before: int, now: int) -> bool:
         """Take the stored revision that holds from here on, or, at a check, make one from the clock and commit it."""
         newest = self.number + 1 == len(self.stored)
-        measurable = now < self.positions.end and clock.images(now) >= RATED * self.recipe.batch
+        since = min(clock.images(now), now - self.in_force.images_seen)  # a replayed revision sets no mark
+        measurable = now < self.positions.end and since >= RATED * self.recipe.batch
         if newest and measurable and passed(self.positions.checks, before, now):
             self.stored.append(self._measured(clock, now))
             self.folder.revise(self.number + 1, self.stored[-1])

@@ -5,19 +5,29 @@ Progress is counted in images_seen. A time budget becomes a plan, the total of i
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    model_validator,
+)
 from torch import Tensor, nn
 
 from fromnoise.errors import UseError
 from fromnoise.images import Asked, ImageSet
 from fromnoise.machine import Machine
-from fromnoise.nets import UNet, UNetSpec
+from fromnoise.nets import HEAD, ImageSpec, Layer, TransformerSpec, UNetSpec, build
 from fromnoise.noise import Condition
 from fromnoise.sample import Sampler
 
@@ -104,7 +114,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     pictures: Pictures
-    net: UNetSpec
+    net: ImageSpec
     seed: NonNegativeInt = 0
     preconditioning: Literal["edm", "eps", "x0", "v", "velocity"] = "edm"
     schedule: Literal["edm", "vp-linear", "vp-cosine", "flow", "ddpm"] = "edm"
@@ -206,31 +216,43 @@ def revised_total(minutes: float, images_seen: int, seconds_used: float, images_
     return max(int(images_seen + seconds_left * images_per_second), images_seen + batch)
 
 
-def training_flops(spec: UNetSpec, height: int, width: int) -> int:
-    """Operations to train on one image, three forward passes' worth: convolutions, linear layers.
+def training_flops(spec: UNetSpec | TransformerSpec, height: int, width: int) -> int:
+    """Operations to train on one image, three forward passes' worth: convolutions, linear layers, attention.
 
     They are a quadratic in the net's width, so they are counted on three narrow nets of the same shape and carried to
     the width by Lagrange's formula, exactly; a wide net need not be built to be planned with.
     """
-    a, b, c = (_counted(spec.model_copy(update={"width": 16 * k}), height, width) for k in (1, 2, 3))
-    k = spec.width // 16
+    unit = HEAD if spec.kind == "transformer" else 16
+    a, b, c = (_counted(spec.model_copy(update={"width": unit * k}), height, width) for k in (1, 2, 3))
+    k = spec.width // unit
     return 3 * (a * (k - 2) * (k - 3) - 2 * b * (k - 1) * (k - 3) + c * (k - 1) * (k - 2)) // 2
 
 
-def _counted(spec: UNetSpec, height: int, width: int) -> int:
+def _counted(spec: UNetSpec | TransformerSpec, height: int, width: int) -> int:
     """Operations of one forward pass."""
-    net, total = UNet(spec), 0
+    net, total = build(spec), 0
 
     def count(layer: nn.Module, inputs: Any, output: Tensor) -> None:
         nonlocal total
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, nn.Conv2d):
             total += 2 * layer.weight.numel() * math.prod(output.shape[2:])
+        elif isinstance(layer, nn.Linear):
+            total += 2 * layer.weight.numel() * math.prod(output.shape[1:-1])
+        elif isinstance(layer, Layer):
+            total += 4 * output.numel() * output.shape[1]
 
     for layer in net.modules():
         layer.register_forward_hook(count)
     with torch.no_grad():
         net(torch.zeros(1, spec.channels, height, width), torch.zeros(1), Condition())
     return total
+
+
+def _changed(net: UNetSpec, fields: Mapping[str, Any]) -> UNetSpec | TransformerSpec:
+    """The net with some of its fields replaced; where they name another kind, one with that kind's own defaults."""
+    same = fields.get("kind", net.kind) == net.kind
+    kept = net.model_dump(include=None if same else {"channels", "classes", "numbers"})
+    return TypeAdapter[UNetSpec | TransformerSpec](ImageSpec).validate_python(kept | dict(fields))
 
 
 def auto(pictures: Pictures, machine: Machine, minutes: float | None, **overrides: Any) -> Recipe:
@@ -241,7 +263,7 @@ def auto(pictures: Pictures, machine: Machine, minutes: float | None, **override
     Raises pydantic.ValidationError for an unknown or contradictory field.
     """
     net = _affordable_net(pictures, machine, minutes) if minutes else net_of_width(WIDTHS[0], pictures)
-    net = UNetSpec.model_validate(net.model_dump() | overrides.pop("net", {}))
+    net = _changed(net, overrides.pop("net", {}))
     fields = {
         "pictures": pictures,
         "net": net,
@@ -303,7 +325,7 @@ def net_of_width(width: int, pictures: Pictures) -> UNetSpec:
     )
 
 
-def _expected_images(net: UNetSpec, pictures: Pictures, machine: Machine, minutes: float) -> int:
+def _expected_images(net: UNetSpec | TransformerSpec, pictures: Pictures, machine: Machine, minutes: float) -> int:
     """A guess from the matrix rate, which the first check of the plan replaces."""
     rate = machine.matrix_gflops_bf16 if machine.bf16 else machine.matrix_gflops_float32
     share, launching = (0.25, 0.0)  # measured on one processor, and below on one H100: LOG.md

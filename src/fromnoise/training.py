@@ -5,11 +5,12 @@ keyed permutation puts there, at keyed noise levels, with keyed noise. So a kill
 is read at the checks of the plan alone, and what it says is committed as a numbered revision before it takes effect.
 """
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
@@ -18,26 +19,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fromnoise import ema, keyed
-from fromnoise.denoise import (
-    WEIGHTINGS,
-    NetDenoiser,
-    log_normal_levels,
-    logit_normal_levels,
-    stratified,
-    uniform_levels,
-)
-from fromnoise.errors import NonFinite
+from fromnoise import keyed
+from fromnoise.batches import noise_levels
+from fromnoise.denoise import WEIGHTINGS, NetDenoiser
 from fromnoise.images import ImageSet, beside, encode_png, evenly, montage
-from fromnoise.model import Model, build_denoiser, build_net
-from fromnoise.muon import Muon
-from fromnoise.noise import SCHEDULES, Condition, NoisyPair, Schedule, corrupt
+from fromnoise.model import build_denoiser
+from fromnoise.noise import Condition, Schedule, corrupt
 from fromnoise.plan import Clock, Plan, passed
 from fromnoise.recipe import STRATA, Recipe
-from fromnoise.run_folder import Checkpoint, RunFolder, Sheet
+from fromnoise.run_folder import RunFolder, Sheet
+from fromnoise.trainer import Outcome, Trainer
 
-ADVICE = "the last checkpoint is intact. A lower muon_rate or learning_rate, or dtype float32, may help."
-OUTER = ("enter.", "leave.")  # the first and the last layer, whose rows or columns are pixels
 SHEET_IMAGES = 16
 PROBED = 256  # held-out, and as many training, images whose loss is measured with fixed noise at every sheet
 
@@ -66,145 +58,6 @@ class TrainStep:
     revised: bool = False  # the plan changed after this step
 
 
-class Trainer:
-    """The state of training in memory and one update of it; ``fit`` owns the loop."""
-
-    def __init__(self, recipe: Recipe, images: ImageSet, device: str) -> None:
-        self.recipe, self.images, self.device = recipe, images, device
-        self.schedule = SCHEDULES[recipe.schedule]()
-        self.net, self.average = build_net(recipe).to(device), build_net(recipe).to(device).requires_grad_(False)
-        self.denoiser = build_denoiser(recipe, self.net, recipe.inner_dtype)
-        self.weights, self.ema = dict(self.net.named_parameters()), dict(self.average.named_parameters())
-        inner = {name: w for name, w in self.weights.items() if w.ndim == 4 and not name.startswith(OUTER)}
-        others = [weight for name, weight in self.weights.items() if name not in inner]
-        self.muon = Muon(inner.values(), recipe.muon_rate, recipe.momentum, recipe.weight_decay)
-        self.adam = torch.optim.Adam(others, recipe.learning_rate, recipe.betas, fused=True)
-        self.optimizer_of = {name: self.muon if name in inner else self.adam for name in self.weights}
-        self.gamma = ema.gamma_of(recipe.ema_relative_std)
-        self.images_seen = 0
-
-    def update(self, images_total: int) -> tuple[Tensor, Tensor]:
-        """One optimizer step; gives the losses (B,) and their log_snr (B,). Raises NonFinite, the state then spent."""
-        recipe, batch = self.recipe, self.recipe.batch
-        indices = training_indices(recipe, self.images.train, self.images_seen)
-        pair = training_pair(recipe, self.images, indices, self.images_seen, self.schedule, self.device)
-        log_snr = 2.0 * torch.log(pair.alpha / pair.sigma)
-        weight = WEIGHTINGS[recipe.weighting](log_snr, recipe.pictures.sigma_data)
-        losses = self.denoiser.loss(pair, weight)
-        self.require_finite("loss", losses.detach(), log_snr, indices)
-        losses.mean().backward()
-        gradients = [weight.grad for weight in self.weights.values() if weight.grad is not None]
-        norms = torch.stack(torch._foreach_norm(gradients))
-        self.require_finite("gradient", norms, log_snr, indices, losses.detach())
-        share = recipe.rate_share_at(self.images_seen, images_total)
-        for optimizer, rate in ((self.muon, recipe.muon_rate), (self.adam, recipe.learning_rate)):
-            optimizer.param_groups[0]["lr"] = rate * share
-            optimizer.step()
-            optimizer.zero_grad()
-        self.images_seen += batch
-        ema.update(self.ema, self.weights, self.gamma, self.images_seen, batch)
-        return losses.detach(), log_snr
-
-    def require_finite(
-        self, what: str, values: Tensor, log_snr: Tensor, indices: np.ndarray, losses: Tensor | None = None
-    ) -> None:
-        """Raises NonFinite with noise levels and files: of the bad values or, where given, of the worst losses."""
-        if bool(torch.isfinite(values).all()):
-            return
-        rows = torch.nonzero(~torch.isfinite(values)).flatten() if losses is None else losses.topk(3).indices
-        levels = ", ".join(f"{math.exp(-0.5 * float(log_snr[row])):.3g}" for row in rows[:3])
-        names = ", ".join(self.images.names[indices[row]] for row in rows[:3].tolist())
-        raise NonFinite(
-            f"The {what} became NaN or infinite after {self.images_seen:,} images seen, at noise ratio {levels}, "
-            f"with {names}; {ADVICE}"
-        )
-
-    def state(self, seconds: float) -> Checkpoint:
-        """All of it; tensors are shared with training, so use it before the next update.
-
-        Raises NonFinite rather than let a NaN or infinity be saved.
-        """
-        moments = {
-            f"{key}/{name}": value
-            for name, weight in self.weights.items()
-            for key, value in self.optimizer_of[name].state[weight].items()
-        }
-        for what, tensors in (("weight", self.weights), ("average", self.ema), ("moment", moments)):
-            for name, value in tensors.items():
-                if not bool(torch.isfinite(value).all()):
-                    raise NonFinite(
-                        f"The {what} {name} became NaN or infinite within {self.images_seen:,} images seen; {ADVICE}"
-                    )
-        return Checkpoint(self.images_seen, seconds, dict(self.weights), dict(self.ema), moments)
-
-    def restore(self, state: Checkpoint) -> None:
-        """Go on exactly from a checkpoint."""
-        self.images_seen = state.images_seen
-        with torch.no_grad():
-            for name, weight in self.weights.items():
-                weight.copy_(state.weights[name])
-                self.ema[name].copy_(state.ema[name])
-                optimizer = self.optimizer_of[name]
-                for key in ("momentum",) if optimizer is self.muon else ("step", "exp_avg", "exp_avg_sq"):
-                    place = torch.empty((), device=self.device) if key == "step" else torch.empty_like(weight)
-                    optimizer.state[weight][key] = place.copy_(state.optimizer[f"{key}/{name}"])
-
-    def model(self, net: torch.nn.Module, weights: str) -> Model:
-        """A model of the present weights, to look at."""
-        denoiser = build_denoiser(self.recipe, net)
-        return Model(self.recipe, self.images.spec, denoiser, self.images_seen, weights, "", self.device)
-
-
-def training_indices(recipe: Recipe, train: np.ndarray, images_seen: int) -> np.ndarray:
-    """Which images the batch that begins at ``images_seen`` shows: every image once an epoch, in keyed order."""
-    positions = np.arange(images_seen, images_seen + recipe.batch, dtype=np.int64)
-    epochs, places = positions // len(train), positions % len(train)
-    out = np.empty_like(places)
-    for epoch in np.unique(epochs):
-        here = epochs == epoch
-        out[here] = keyed.permute(recipe.seed, int(epoch), places[here], len(train))
-    return train[out]
-
-
-def training_pair(
-    recipe: Recipe, images: ImageSet, indices: np.ndarray, images_seen: int, schedule: Schedule, device: str
-) -> NoisyPair:
-    """The noisy pair of the batch that begins at ``images_seen``: a pure function of (seed, position)."""
-    number = images_seen // recipe.batch
-    x0 = images.x0(indices).to(device)
-    source = torch.Generator(device).manual_seed(keyed.integer(recipe.seed, keyed.Purpose.NOISE, number))
-    eps = torch.randn(x0.shape, generator=source, device=device)
-    u = torch.from_numpy(keyed.uniforms(keyed.derive(recipe.seed, keyed.Purpose.LEVELS, number), recipe.batch))
-    t = schedule.t_at(noise_levels(recipe, stratified(u), schedule))
-    return corrupt(schedule, x0, eps, t, _told(recipe, images, indices, number, device))
-
-
-def noise_levels(recipe: Recipe, u: Float[Tensor, " b"], schedule: Schedule) -> Float[Tensor, " b"]:
-    """log_snr at the quantiles u of the recipe's distribution of noise levels, from clean to noisy."""
-    if recipe.levels == "uniform":
-        return uniform_levels(u, schedule)
-    law = log_normal_levels if recipe.levels == "log-normal" else logit_normal_levels
-    return law(u, recipe.levels_mean, recipe.levels_deviation)
-
-
-def _told(recipe: Recipe, images: ImageSet, indices: np.ndarray, number: int, device: str) -> Condition:
-    """Each image's class and numbers, but for the share that is shown without any.
-
-    Of the others each number hides from the same share on its own, so that some can be asked for without the rest.
-    """
-    u = keyed.uniforms(keyed.derive(recipe.seed, keyed.Purpose.DROPOUT, number), recipe.batch)
-    hidden, labels, numbers = u < recipe.label_dropout, None, None
-    if recipe.pictures.classes and images.labels is not None:
-        labels = torch.from_numpy(np.where(hidden, -1, images.labels[indices])).to(device)
-    if recipe.pictures.numbers and images.numbers is not None:
-        each = np.arange(len(recipe.pictures.numbers))
-        v = keyed.uniforms(keyed.derive(recipe.seed, keyed.Purpose.DROPOUT, number, each), recipe.batch)
-        unknown = hidden | (v < recipe.label_dropout)  # (K, B)
-        values = recipe.pictures.normalised(images.numbers[indices])
-        numbers = torch.from_numpy(np.where(unknown.T, np.float32(np.nan), values)).to(device)
-    return Condition(labels, numbers)
-
-
 def fit(
     recipe: Recipe,
     images: ImageSet,
@@ -220,30 +73,31 @@ def fit(
     elapsed: seconds the command has run so far; it is read to report, and at the checks of a plan made from minutes.
     A consumer that stops listening loses at most one save interval. Raises NonFinite, CouldNotSave.
     """
-    trainer = Trainer(recipe, images, device)
-    clock = Clock(elapsed, _resume(trainer, folder), trainer.images_seen)
-    plan, log = Plan(recipe, folder, trainer.images_seen), _Log(folder)
-    while trainer.images_seen < plan.positions.end:
-        before = trainer.images_seen
-        rate = recipe.learning_rate * recipe.rate_share_at(before, plan.positions.end)
-        losses, _ = trainer.update(plan.positions.end)
+    with closing(Trainer(recipe, images, device)) as trainer:
+        clock = Clock(elapsed, _resume(trainer, folder), trainer.images_seen)
+        yield from _steps(trainer, folder, Plan(recipe, folder, trainer.images_seen), clock, stop or threading.Event())
+
+
+def _steps(trainer: Trainer, folder: RunFolder, plan: Plan, clock: Clock, stop: threading.Event) -> Iterator[TrainStep]:
+    """A step is yielded when the next one is under way, or at once where there is a sheet, a save or an end to it."""
+    log = _Log(folder, trainer.recipe.batch)
+    owed: Callable[[], TrainStep] | None = None
+    while (before := trainer.images_seen) < plan.positions.end:
+        rate = trainer.recipe.learning_rate * trainer.recipe.rate_share_at(before, plan.positions.end)
+        outcome = trainer.update(plan.positions.end)
+        if owed is not None:
+            yield log(owed())
         seen = trainer.images_seen
-        sheet = plan.sheet_due(seen)
-        revised = plan.revise(clock, before, seen)
-        stopping = stop is not None and stop.is_set()
+        sheet, revised, stopping = plan.sheet_due(seen), plan.revise(clock, before, seen), stop.is_set()
         save = passed(plan.positions.saves, before, seen) or seen >= plan.positions.end or stopping
-        step = TrainStep(
-            images_seen=seen,
-            images_total=plan.positions.end,
-            loss=float(losses.mean()),
-            loss_by_noise=tuple(losses.view(STRATA, -1).mean(1).tolist()),
-            learning_rate=rate,
-            probe=probe_loss(trainer) if sheet else None,
-            sheet=make_sheet(trainer, folder) if sheet else None,
-            revised=revised,
-            seconds=clock.seconds(),
-        )
-        log(step, before)
+        owed = partial(_reported, trainer, outcome, clock, seen, plan.positions.end, rate, revised)
+        if not (sheet or save):
+            continue
+        step, owed = owed(), None
+        if sheet:
+            probe, made = probe_loss(trainer), make_sheet(trainer, folder)
+            step = replace(step, probe=probe, sheet=made, seconds=clock.seconds())
+        log(step)
         if save:
             saved = folder.save(trainer.state(clock.seconds()))
             folder.log("save", images_seen=seen, folder=saved.name)
@@ -253,22 +107,39 @@ def fit(
             return
 
 
+def _reported(
+    trainer: Trainer, outcome: Outcome, clock: Clock, seen: int, total: int, rate: float, revised: bool
+) -> TrainStep:
+    """The step in detached values; waits until the device is done with it. Raises NonFinite."""
+    losses = trainer.settled(outcome)
+    return TrainStep(
+        images_seen=seen,
+        images_total=total,
+        loss=float(losses.mean()),
+        loss_by_noise=tuple(losses.view(STRATA, -1).mean(1).tolist()),
+        learning_rate=rate,
+        seconds=clock.seconds(),
+        revised=revised,
+    )
+
+
 class _Log:
     """Writes a step to events.jsonl every 500th of the plan, with the mean loss since the one before."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder, self.losses = folder, list[float]()
+    def __init__(self, folder: RunFolder, batch: int) -> None:
+        self.folder, self.batch, self.losses = folder, batch, list[float]()
 
-    def __call__(self, step: TrainStep, before: int) -> None:
+    def __call__(self, step: TrainStep) -> TrainStep:
         self.losses.append(step.loss)
         every = max(step.images_total // 500, 1)
-        if step.images_seen // every > before // every:
+        if step.images_seen // every > (step.images_seen - self.batch) // every:
             fields = {"images_seen": step.images_seen, "images_total": step.images_total, "loss": mean(self.losses)}
             rest = {"loss_by_noise": step.loss_by_noise, "learning_rate": step.learning_rate, "seconds": step.seconds}
             self.folder.log("step", **fields, **rest)
             self.losses.clear()
         if step.sheet and step.probe:
             self.folder.log("sheet", images_seen=step.images_seen, file=step.sheet.name, **asdict(step.probe))
+        return step
 
 
 def _resume(trainer: Trainer, folder: RunFolder) -> float:
@@ -322,7 +193,7 @@ def _loss_by_noise(trainer: Trainer, denoiser: NetDenoiser, indices: np.ndarray)
         mine = slice(stratum, None, STRATA)
         clean, noise_of = x0[mine].to(trainer.device), eps[mine].to(trainer.device)
         losses, log_snr = probe_losses(trainer.recipe, denoiser, stratum, clean, noise_of)
-        trainer.require_finite("average's loss", losses, log_snr, indices[mine])
+        trainer.require_finite("average's loss", losses, log_snr, indices[mine], trainer.images_seen)
         out.append(float(losses.mean()))
     return tuple(out)
 

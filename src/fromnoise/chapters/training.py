@@ -10,13 +10,14 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from fromnoise.batches import training_indices, training_pair
 from fromnoise.denoise import WEIGHTINGS, NetDenoiser, noise_ratio
 from fromnoise.errors import UseError
 from fromnoise.images import ImageSet
 from fromnoise.noise import SCHEDULES, Condition, NoisyPair
 from fromnoise.recipe import Pictures
 from fromnoise.run_folder import RunFolder, Sheet, load
-from fromnoise.training import Probe, probed_levels, training_indices, training_pair
+from fromnoise.training import Probe, probed_levels
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,11 +49,14 @@ class ImageSet:
         return h, w, c
 
     def x0(self, indices: Sequence[int] | Int[np.ndarray, " B"]) -> "torch.Tensor":
-        """The images at ``indices`` as float32 (B, C, H, W) in [-1, 1], colours premultiplied by alpha."""
+        """The images at ``indices`` as float32 (B, C, H, W) in [-1, 1], colours premultiplied by alpha.
+
+        Laid out as they are stored, channels last, which is how convolutions read them.
+        """
         import torch
 
         encoded = self.spec.encode(self.values[np.asarray(indices, np.int64)])
-        return torch.from_numpy(np.ascontiguousarray(encoded.transpose(0, 3, 1, 2)))
+        return torch.from_numpy(encoded).permute(0, 3, 1, 2)
 
     def _repr_png_(self) -> bytes:
         """The first 64, for notebooks."""

@@ -5,8 +5,8 @@ block has as many channels in as out (LOG.md).
 """
 
 import itertools
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Callable, Iterator
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,7 @@ class UNetSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: Literal["unet"] = "unet"
     channels: PositiveInt  # of the image
     classes: NonNegativeInt = 0  # 0 = unconditional
     numbers: NonNegativeInt = 0  # that an image may be known by
@@ -60,6 +61,17 @@ class UNet(nn.Module):
         self.modulated += self.modulated[::-1]  # channels of each block, in their order
         self.modulation = nn.Linear(size, 2 * sum(self.modulated))
         self.leave = zero_start(nn.Conv2d(widths[0], folded, 3, padding=1))
+
+    @property
+    def matrices(self) -> set[str]:
+        """Names of the weights that Muon moves: the convolutions between the first and the last."""
+        return {
+            name for name, w in self.named_parameters() if w.ndim == 4 and not name.startswith(("enter.", "leave."))
+        }
+
+    def compiled(self) -> Callable[..., Tensor]:
+        """The same weights, the operations on them compiled: all together, as no two blocks of a U-Net are alike."""
+        return torch.compile(self, dynamic=False)
 
     def forward(
         self, x: Float[Tensor, "b c h w"], number: Float[Tensor, " b"], condition: Condition

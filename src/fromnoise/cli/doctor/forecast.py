@@ -8,10 +8,9 @@ import torch
 
 from fromnoise.images import ImageSet
 from fromnoise.machine import Machine
-from fromnoise.nets import UNet
+from fromnoise.nets import ImageNet, build
 from fromnoise.noise import Condition
 from fromnoise.recipe import Pictures, Recipe, auto
-from fromnoise.training import OUTER
 
 MINUTES = 10.0
 BUFFERS = 1.5
@@ -45,10 +44,10 @@ def forecast(source: str, images: ImageSet, machine: Machine) -> Forecast:
 def of_recipe(recipe: Recipe) -> Forecast:
     """Memory and disk by counting: 4 bytes a number, for each weight, gradient, average and moment, and for each value
     that the pass of one image keeps, times the batch."""
-    net = UNet(recipe.net)
+    net = build(recipe.net)
+    matrices = net.matrices  # these have one moment, Muon's, the others two
     sizes = {name: weight.numel() for name, weight in net.named_parameters()}
-    single = {name for name, w in net.named_parameters() if w.ndim == 4 and not name.startswith(OUTER)}  # Muon's
-    moments = sum(number * (1 if name in single else 2) for name, number in sizes.items())
+    moments = sum(number * (1 if name in matrices else 2) for name, number in sizes.items())
     parameters = sum(sizes.values())
     return Forecast(
         minutes=MINUTES,
@@ -60,7 +59,7 @@ def of_recipe(recipe: Recipe) -> Forecast:
     )
 
 
-def _kept_of_one(net: UNet, recipe: Recipe) -> int:
+def _kept_of_one(net: ImageNet, recipe: Recipe) -> int:
     """Bytes that the pass of one image keeps until the gradients are taken, the weights themselves left out."""
     pictures = recipe.pictures
     condition = Condition(
