@@ -62,8 +62,10 @@ def test_the_inner_grid_goes_from_pure_noise_to_its_own_ends_and_to_the_image(na
     schedule = SCHEDULES[name]()
     r = noise_ratio(schedule.log_snr(GRIDS["inner"](schedule, 6)))
     assert float(r[0]) == pytest.approx(float(noise_ratio(schedule.log_snr(schedule.t_max))))
-    torch.testing.assert_close(r[[1, -2]], torch.tensor(INNER).double(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(r[[-2, 1]], torch.tensor(INNER).double(), rtol=1e-6, atol=0)
     assert r[-1] == 0
+    fewest = noise_ratio(schedule.log_snr(GRIDS["inner"](schedule, 2)))
+    assert float(fewest[1]) == pytest.approx(INNER[0])
 
 
 def test_the_cosine_grid_is_the_uniform_one_of_the_cosine_schedule():

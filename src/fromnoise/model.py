@@ -256,7 +256,7 @@ class Model(Maker):
             object.__setattr__(self, name, getattr(self.recipe, name))
 
     @cached_property
-    def quick(self) -> Denoiser:  # type: ignore[override]
+    def quick(self) -> Denoiser:
         """``denoiser`` with the weights it has when this is first asked for, in bfloat16 where the device has that."""
         if not isinstance(self.denoiser, NetDenoiser):
             return self.denoiser

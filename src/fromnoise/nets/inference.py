@@ -24,7 +24,7 @@ def ready(net: nn.Module, dtype: torch.dtype, device: str) -> nn.Module:
 class Cast(nn.Module):
     """A copy of a U-Net, whose convolutions and all that passes between them are of ``dtype``: nothing is cast there.
 
-    The embedding stays float32. The image goes in and comes out in its own dtype.
+    What blocks are told stays float32. The image goes in and comes out in its own dtype.
     """
 
     def __init__(self, net: UNet, dtype: torch.dtype) -> None:
@@ -33,7 +33,6 @@ class Cast(nn.Module):
         for part in self.net.modules():
             if isinstance(part, nn.Conv2d):
                 part.to(dtype)
-        self.net.modulation.register_forward_hook(lambda layer, given, told: told.to(dtype))
 
     def forward(
         self, x: Float[Tensor, "b c h w"], number: Float[Tensor, " b"], condition: Condition
