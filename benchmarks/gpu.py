@@ -29,7 +29,6 @@ import gpu_race
 import gpu_rival
 from fromnoise.images import ImageSet, open_images
 from fromnoise.machine import Machine, probe
-from fromnoise.model import build_denoiser
 from fromnoise.nets import build
 from fromnoise.recipe import Pictures, Recipe, auto, training_flops
 from fromnoise.trainer import Outcome, Trainer, compiles
@@ -164,8 +163,7 @@ def ours(entry: Entry, machine: Machine, scale: Scale) -> dict[str, object]:
     with closing(Trainer(recipe, images, machine.device)) as trainer:
         steps, ready = rate(Loop(trainer), machine.device, scale.seconds)
         memory = peak(machine.device)
-        denoiser = build_denoiser(recipe, trainer.average, recipe.inner_dtype)
-        model = replace(trainer.model(trainer.average, "ema"), denoiser=denoiser)
+        model = trainer.model(trainer.average, "ema")
         model.sample(scale.sampled)
         before = time.perf_counter()
         model.sample(scale.sampled)

@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections import defaultdict
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -20,10 +21,11 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from fromnoise import training
+from fromnoise.batches import Batch
 from fromnoise.images import ImageSet, open_images
-from fromnoise.machine import Machine, probe
+from fromnoise.machine import Machine, keep_memory, probe
 from fromnoise.recipe import Pictures, auto, net_of_width, training_flops
+from fromnoise.trainer import Trainer
 
 SIZES = ((28, 1), (32, 3), (64, 3))
 WIDTHS = (32, 64)
@@ -33,7 +35,7 @@ ENDLESS = 10**9  # images_seen
 INPUT = "input"
 KINDS = (  # the first whose beginning a profiled operation's name has; one that is called by none of them is "other"
     (INPUT, (INPUT,)),
-    ("optimizer", ("Optimizer.", "aten::_foreach", "aten::_fused_adam")),
+    ("optimizer", ("Optimizer.", "aten::_foreach", "aten::lerp_")),
     ("convolution backward", ("aten::convolution_backward", "ConvolutionBackward")),
     ("convolution forward", ("aten::mkldnn_convolution", "aten::conv2d", "aten::convolution")),
     ("other products", ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkldnn_linear")),
@@ -63,16 +65,15 @@ def pictures_of(side: int, channels: int) -> ImageSet:
     return images if channels == 3 else open_images(images.values.mean(-1, keepdims=True).astype("uint8"))
 
 
-def trainer_of(images: ImageSet, machine: Machine, batch: int, net: dict[str, Any]) -> training.Trainer:
+def trainer_of(images: ImageSet, machine: Machine, batch: int, net: dict[str, Any]) -> Trainer:
     """``net``: fields that replace those of the recipe's; width, where alone, means the recipe's net of that width."""
     pictures = Pictures.of("menagerie", images)
     fields = net_of_width(net["width"], pictures).model_dump() if set(net) == {"width"} else net
-    return training.Trainer(
-        auto(pictures, machine, None, images_total=ENDLESS, batch=batch, net=fields), images, machine.device
-    )
+    recipe = auto(pictures, machine, None, images_total=ENDLESS, batch=batch, net=fields)
+    return Trainer(recipe, images, machine.device)
 
 
-def seconds_of(trainers: list[training.Trainer], repeats: int) -> list[float]:
+def seconds_of(trainers: list[Trainer], repeats: int) -> list[float]:
     """Median of each one's step, all taking turns."""
     taken: list[list[float]] = [[] for _ in trainers]
     for turn in range(WARM_UP + repeats):
@@ -101,28 +102,28 @@ def measured(
     return steps
 
 
-def milliseconds_by_kind(trainer: training.Trainer) -> dict[str, float]:
+def milliseconds_by_kind(trainer: Trainer) -> dict[str, float]:
     """Of one step, the mean of PROFILED; what no operation took (Python, and the profiler's own work) is "other"."""
-    make = training.training_pair
-
-    def marked(*arguments: Any) -> Any:
-        with record_function(INPUT):
-            return make(*arguments)
-
-    training.training_pair = marked
     for _ in range(WARM_UP):
         trainer.update(ENDLESS)
-    start = time.perf_counter()
+    trainer.batches = _marked(trainer.batches)
     with profile(activities=[ProfilerActivity.CPU]) as found:
+        start = time.perf_counter()
         for _ in range(PROFILED):
             trainer.update(ENDLESS)
         seconds = time.perf_counter() - start
-    training.training_pair = make
     out: dict[str, float] = defaultdict(float)
     for event in found.events():
         out[_kind(event)] += event.self_cpu_time_total / 1e3 / PROFILED
     out["other"] += 1e3 * seconds / PROFILED - sum(out.values())
     return dict(sorted(out.items(), key=lambda item: -item[1]))
+
+
+def _marked(batches: Any) -> Generator[Batch]:
+    while True:
+        with record_function(INPUT):
+            batch = next(batches)
+        yield batch
 
 
 def _kind(event: Any) -> str:
@@ -173,6 +174,7 @@ def main() -> None:
     parser.add_argument("--profile", type=Path, help="a JSON file to keep a profile in, instead of the table")
     parser.add_argument("--label", default="now")
     arguments = parser.parse_args()
+    keep_memory()  # as the commands do
     machine = probe(arguments.device, arguments.threads)
     torch.set_num_threads(machine.threads)
     limits = f"float32 {machine.matrix_gflops_float32:,.0f}, bfloat16 {machine.matrix_gflops_bf16:,.0f} GFLOP/s"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from fromnoise.denoise import noise_ratio
 from fromnoise.noise import EDM, SCHEDULES, Flow, Tabulated
 from fromnoise.sample import GRIDS
+from fromnoise.sample.grids import INNER
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -32,6 +33,7 @@ def test_grids_are_even_in_what_they_say(name):
         "log-snr": schedule.log_snr(times["log-snr"])[:-1],
         "karras": noise_ratio(schedule.log_snr(times["karras"]))[:-1] ** (1 / 7),
         "cosine": noise_ratio(schedule.log_snr(times["cosine"]))[:-1].arctan(),
+        "inner": schedule.log_snr(times["inner"])[1:-1],
     }
     assert set(even) == set(GRIDS)
     for values in even.values():
@@ -41,7 +43,7 @@ def test_grids_are_even_in_what_they_say(name):
         assert float(times[grid][-2]) == pytest.approx(schedule.t_min, abs=1e-14)
 
 
-@pytest.mark.parametrize("grid", ["log-snr", "karras", "cosine"])
+@pytest.mark.parametrize("grid", ["log-snr", "karras", "cosine", "inner"])
 def test_a_grid_named_after_noise_visits_the_same_noise_under_any_schedule(grid):
     """Flow and EDM begin at different noise, so the levels are compared where both begin at EDM's."""
 
@@ -52,6 +54,16 @@ def test_a_grid_named_after_noise_visits_the_same_noise_under_any_schedule(grid)
 
     here, there = (schedule.log_snr(GRIDS[grid](schedule, 12))[:-1] for schedule in (EDM(), Narrow()))
     torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_inner_grid_goes_from_pure_noise_to_its_own_ends_and_to_the_image(name):
+    """Whatever the schedule begins and ends with."""
+    schedule = SCHEDULES[name]()
+    r = noise_ratio(schedule.log_snr(GRIDS["inner"](schedule, 6)))
+    assert float(r[0]) == pytest.approx(float(noise_ratio(schedule.log_snr(schedule.t_max))))
+    torch.testing.assert_close(r[[1, -2]], torch.tensor(INNER).double(), rtol=1e-6, atol=0)
+    assert r[-1] == 0
 
 
 def test_the_cosine_grid_is_the_uniform_one_of_the_cosine_schedule():

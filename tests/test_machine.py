@@ -1,6 +1,9 @@
 """The probe: it finishes, measures, refuses what is not there, and leaves the process as it was."""
 
 import os
+import platform
+import subprocess
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -85,3 +88,24 @@ def test_a_container_limits_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {"memory.max": ["max", "4096"]}
     monkeypatch.setattr(machine, "_group_files", lambda name: limits.get(name, []))
     assert machine._memory_bytes("cpu") == 4096
+
+
+GROWN = """
+import resource, torch
+from fromnoise.machine import keep_memory
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+keep_memory()
+for _ in range(20):
+    torch.ones(4_000_000)
+before = faults()
+for _ in range(10):
+    torch.ones(4_000_000)
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+def test_memory_that_is_kept_is_not_taken_from_the_system_again() -> None:
+    """Ten times 16 MB are some 40,000 pages. A process of its own, as what is kept stays kept; 20 find their place."""
+    said = subprocess.run([sys.executable, "-c", GROWN], capture_output=True, text=True, check=True)
+    assert int(said.stdout) < 400

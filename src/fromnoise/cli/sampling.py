@@ -19,7 +19,9 @@ SamplerOption = Annotated[
         "By default the run's own."
     ),
 ]
-GridOption = Annotated[str | None, typer.Option(help="Where the steps fall: log-snr, karras, cosine or uniform.")]
+GridOption = Annotated[
+    str | None, typer.Option(help="Where the steps fall: inner, log-snr, karras, cosine or uniform.")
+]
 
 
 @dataclass(frozen=True)

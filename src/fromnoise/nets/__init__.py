@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
+from fromnoise.nets.inference import ready
 from fromnoise.nets.mlp import MLP, MLPSpec
 from fromnoise.nets.transformer import HEAD, Layer, Transformer, TransformerSpec
 from fromnoise.nets.unet import UNet, UNetSpec
@@ -27,6 +28,7 @@ __all__ = [
     "UNetSpec",
     "build",
     "kind_of",
+    "ready",
 ]
 
 

@@ -11,7 +11,7 @@ Watching is iterating: ``trajectory`` yields every Step, the result is the last 
 
 from fromnoise.sample.adaptive import adaptive
 from fromnoise.sample.corrected import corrected
-from fromnoise.sample.grids import GRIDS, Grid, cosine_grid, karras_grid, log_snr_grid, uniform_grid
+from fromnoise.sample.grids import GRIDS, Grid, cosine_grid, inner_grid, karras_grid, log_snr_grid, uniform_grid
 from fromnoise.sample.loop import start_noise, trajectory
 from fromnoise.sample.multistep import dpm_2m, dpm_2m_sde, dpm_3m, unipc_1, unipc_2, unipc_3
 from fromnoise.sample.sampler import SAMPLERS, STEPPERS, Sampler
@@ -38,6 +38,7 @@ __all__ = [
     "dpm_2m_sde",
     "dpm_3m",
     "heun",
+    "inner_grid",
     "karras_grid",
     "log_snr_grid",
     "start_noise",

@@ -9,6 +9,8 @@ from torch import Tensor
 from fromnoise.denoise import noise_ratio
 from fromnoise.noise import Schedule
 
+INNER = (20.0, 0.03)  # noise ratios between which pictures take form
+
 Grid = Callable[[Schedule, int], Float64[Tensor, " n"]]
 
 
@@ -41,6 +43,17 @@ def cosine_grid(schedule: Schedule, steps: int) -> Float64[Tensor, " n"]:
     return _ending(schedule, -2.0 * torch.log(r))
 
 
+def inner_grid(schedule: Schedule, steps: int) -> Float64[Tensor, " n"]:
+    """t_max, then noise ratios from 20 to 0.03 in equal steps of log r, then 0: (steps + 1,) falling times.
+
+    Above these nothing but the mean of the pictures is to be known, and one step passes over it. Below them noise is
+    hardly seen, and a net that met little of it in training adds grain of its own (docs/samplers.md).
+    """
+    ends = torch.log(torch.tensor(INNER, dtype=torch.float64))
+    inner = schedule.t_at(-2.0 * (ends[0] + (ends[1] - ends[0]) * torch.linspace(0, 1, steps - 1, dtype=torch.float64)))
+    return torch.cat([torch.tensor([schedule.t_max], dtype=torch.float64), inner, torch.zeros(1, dtype=torch.float64)])
+
+
 def _ends(schedule: Schedule) -> Tensor:
     return schedule.log_snr(torch.tensor([schedule.t_max, schedule.t_min], dtype=torch.float64))
 
@@ -54,4 +67,5 @@ GRIDS: dict[str, Grid] = {
     "log-snr": log_snr_grid,
     "karras": karras_grid,
     "cosine": cosine_grid,
+    "inner": inner_grid,
 }
