@@ -19,8 +19,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 ROOMS = (
     "errors", "durable", "keyed", "menagerie", "images", "noise", "predict", "nets", "denoise", "exact",
     "guide", "sample", "langevin", "landscape", "likelihood", "machine", "recipe", "ema", "adam", "muon", "model",
-    "run_folder", "plan", "batches", "replay", "trainer", "training", "session", "evaluate", "chapters", "look", "lesson",
-    "studio", "cli",
+    "run_folder", "plan", "batches", "replay", "trainer", "training", "session", "evaluate", "chapters", "look",
+    "lesson", "studio", "cli",
 )
 # fmt: on
 DOORS = ("__init__", "__main__")  # the public list and `python -m fromnoise`: they may name every room
