@@ -1,10 +1,10 @@
 """What a GPU does in training and sampling: images a second, share of its matrix rate, memory; diffusers beside it.
 
-Nets of 5, 40 and 400 M parameters at 32 and 64 pixels: ours as ``fromnoise train`` runs them, a graph a step, compiled,
-their batches made and copied meanwhile; diffusers' U-Net of as many parameters as its users train it (gpu_rival.py).
-Rates are medians of windows after everything is compiled and recorded; the seconds that took are given beside them.
-Operations are three forward passes' worth of convolutions, linear layers and attention; their share is of the fastest
-bfloat16 product of this machine in the same run. Rows that do not fit into the minutes are left out, and said.
+Nets of 5, 40 and 400 M parameters at 32 and 64 pixels: ours as ``fromnoise train`` runs them, a graph a step, their
+batches made and copied meanwhile, transformers compiled as well; diffusers' U-Net of as many parameters as its users
+train it (gpu_rival.py). Rates are medians of windows after all is compiled and recorded; the seconds that took are
+given beside them. Operations are three forward passes' worth of convolutions, linear layers and attention; their share
+is of the fastest bfloat16 product of this machine in the same run. What does not fit into the minutes is named.
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --only unet-40
@@ -15,9 +15,10 @@ bfloat16 product of this machine in the same run. Rows that do not fit into the 
 import argparse
 import gc
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -46,7 +47,7 @@ class Entry:
     millions: float  # of parameters, about
     side: int  # pixels
     batch: int
-    compiled: bool = True
+    compiled: bool  # that it is asked to be: transformers are, on CUDA
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,11 @@ class Scale:
     seconds: float  # of one window
     sampled: int  # images
     least: float  # seconds that must be left to begin another row
+    most: float  # seconds that a row may take
 
 
-FULL = Scale((400, 40, 5), (32, 64), 1.5, 256, 45.0)
-SMALL = Scale((0.1,), (8,), 0.1, 4, 0.0)
+FULL = Scale((400, 40, 5), (32, 64), 1.0, 256, 15.0, 110.0)
+SMALL = Scale((0.1,), (8,), 0.1, 4, 0.0, 60.0)
 # Parameters in millions -> channels and depth of a transformer, channels and levels of a U-Net.
 TRANSFORMERS = {400: (1280, 13), 40: (512, 8), 5: (256, 4), 0.1: (64, 2)}
 UNETS = {40: (144, (1, 2, 4), (1, 2, 2)), 5: (64, (1, 2, 3), (2, 2, 2)), 0.1: (16, (1, 2), (1, 1))}
@@ -72,12 +74,13 @@ def entries(scale: Scale) -> Iterator[Entry]:
     for side in scale.sides:
         for millions in scale.sizes:
             batch = {400: 256, 40: 512, 5: 512}.get(millions, 8)
+            plain = Entry("transformer", millions, side, batch, compiled=False)
+            if side == scale.sides[0]:
+                yield plain
+            yield Entry("diffusers", millions, side, batch * 32 // max(32, side), compiled=False)
             if millions in UNETS:
-                yield Entry("unet", millions, side, batch)
-            yield Entry("diffusers", millions, side, batch * 32 // max(32, side))
-            yield Entry("transformer", millions, side, batch)
-    for who in ("unet", "transformer"):
-        yield Entry(who, scale.sizes[-2:][0], scale.sides[0], 512 if scale is FULL else 8, compiled=False)
+                yield Entry("unet", millions, side, batch, compiled=False)
+            yield replace(plain, compiled=True)
 
 
 def fields(entry: Entry) -> dict[str, object]:
@@ -156,13 +159,16 @@ class Loop:
         self.owed = begun
 
 
-def ours(entry: Entry, machine: Machine, scale: Scale) -> dict[str, object]:
-    """A row of ours."""
+def ours(entry: Entry, machine: Machine, scale: Scale, profile: Path | None) -> dict[str, object]:
+    """A row of ours; where its kernels go is appended to ``profile``."""
     images = pictures_of(entry.side)
     recipe = recipe_of(entry, images, machine)
     with closing(Trainer(recipe, images, machine.device)) as trainer:
-        steps, ready = rate(Loop(trainer), machine.device, scale.seconds)
+        loop = Loop(trainer)
+        steps, ready = rate(loop, machine.device, scale.seconds)
         memory = peak(machine.device)
+        if profile:
+            profiled(loop, repr(entry), profile)
         model = trainer.model(trainer.average, "ema")
         model.sample(scale.sampled)
         before = time.perf_counter()
@@ -204,23 +210,51 @@ def clear(device: str) -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def fitting(entry: Entry, machine: Machine, scale: Scale) -> dict[str, object]:
+class GaveUp(BaseException):
+    """The time of a row is over. No Exception, so that nothing between here and there takes it for one of its own."""
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raises GaveUp where what is done takes longer."""
+
+    def give_up(number: int, frame: object) -> None:
+        raise GaveUp
+
+    signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def fitting(entry: Entry, machine: Machine, scale: Scale, profile: Path | None) -> dict[str, object]:
     """A row with the largest batch, halved from the entry's own, that memory holds."""
-    measure = theirs if entry.who == "diffusers" else ours
     while True:
         clear(machine.device)
         try:
-            return asdict(entry) | measure(entry, machine, scale)
+            if entry.who == "diffusers":
+                return asdict(entry) | theirs(entry, machine, scale)
+            return asdict(entry) | ours(entry, machine, scale, profile)
         except torch.OutOfMemoryError:
-            print(
-                f"{entry.who} {entry.millions:g} M at {entry.side}: no memory for batches of {entry.batch}", flush=True
-            )
+            print(f"{entry.who} {entry.millions:g} M at {entry.side} px: no memory for batches of {entry.batch}")
         entry = replace(entry, batch=entry.batch // 2)
+
+
+def profiled(call: Callable[[], object], what: str, file: Path) -> None:
+    """Append the kernels that one call spends most of its time in."""
+    with torch.profiler.profile() as found:
+        call()
+        torch.cuda.synchronize()
+    table = found.key_averages().table(sort_by="self_device_time_total", row_limit=16, max_name_column_width=90)
+    with file.open("a") as out:
+        out.write(f"{what}\n{table}\n")
 
 
 def shown(found: dict[str, object], matrix: float) -> str:
     """A line of the table."""
-    name = f"{found['who']} {found['parameters'] / 1e6:.1f} M{'' if found['compiled'] else ', not compiled'}"
+    name = f"{found['who']} {found['parameters'] / 1e6:.1f} M{', compiled' if found['compiled'] else ''}"
     sampled = found.get("sample_images_per_second")
     return (
         f"{name:<36}{found['side']:>4} px{found['batch']:>6}{found['images_per_second']:>12,.0f}"
@@ -229,19 +263,26 @@ def shown(found: dict[str, object], matrix: float) -> str:
     )
 
 
-def table(machine: Machine, scale: Scale, minutes: float, only: str) -> None:
+def table(machine: Machine, scale: Scale, minutes: float, only: str, profile: Path | None) -> None:
     """Print the rows as they come, and keep them."""
     start, matrix = time.perf_counter(), matrix_flops(machine.device, machine)
     print(f"{machine.device_name}, torch {machine.torch_version}; bfloat16 product: {matrix / 1e12:,.1f} TFLOP/s")
     print(f"{'net':<36}{'':>7}{'batch':>6}{'train img/s':>12}{'share':>9}{'ready s':>9}{'GiB':>8}{'sample img/s':>13}")
     RESULTS.parent.mkdir(exist_ok=True)
     for entry in entries(scale):
-        if only and only not in f"{entry.who}-{entry.millions:g}-{entry.side}{'' if entry.compiled else '-graph'}":
+        name = f"{entry.who}-{entry.millions:g}-{entry.side}{'-compiled' if entry.compiled else ''}"
+        left = 60 * minutes - (time.perf_counter() - start)
+        if only not in name:
             continue
-        if 60 * minutes - (time.perf_counter() - start) < scale.least:
-            print(f"{entry.who} {entry.millions:g} M at {entry.side} px: no time left")
+        if left < scale.least:
+            print(f"{name}: no time left", flush=True)
             continue
-        found = fitting(entry, machine, scale)
+        try:
+            with at_most(min(left, scale.most)):
+                found = fitting(entry, machine, scale, profile)
+        except GaveUp:
+            print(f"{name}: not done within {min(left, scale.most):.0f} s", flush=True)
+            continue
         print(shown(found, matrix), flush=True)
         with RESULTS.open("a") as file:
             file.write(json.dumps({"machine": asdict(machine), "matrix_flops": matrix, **found}) + "\n")
@@ -252,7 +293,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--minutes", type=float, help="in all, of the table; of each entrant, in the race")
-    parser.add_argument("--only", default="", help="rows whose who-millions-side holds this, such as unet-40")
+    parser.add_argument("--only", default="", help="rows whose name holds this: transformer-400-32-compiled, unet-40")
+    parser.add_argument("--profile", type=Path, help="a file for the kernels of a step of ours, on CUDA")
     parser.add_argument("--small", action="store_true", help="tiny nets for a moment: whether the script works")
     parser.add_argument("--race", metavar="NPZ", help="clothes with their test part: train on them, ours and diffusers")
     arguments = parser.parse_args()
@@ -260,7 +302,7 @@ def main() -> None:
     if arguments.race:
         gpu_race.race(arguments.race, machine, arguments.minutes or 3.5, arguments.small)
     else:
-        table(machine, SMALL if arguments.small else FULL, arguments.minutes or 8.0, arguments.only)
+        table(machine, SMALL if arguments.small else FULL, arguments.minutes or 8.0, arguments.only, arguments.profile)
 
 
 if __name__ == "__main__":

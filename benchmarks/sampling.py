@@ -6,8 +6,10 @@ a rate does not depend on them. Both take turns in one process; the ratio is the
 in a process of its own, the median of three. Run it alone on the machine; it takes a minute.
 
     python benchmarks/sampling.py
+    python benchmarks/sampling.py --recipe '{"net": {"width": 48}, "sampler": {"steps": 6}}'
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
@@ -32,14 +35,14 @@ SIDE, CLASSES, MINUTES = 28, 10, 3.0
 ROUNDS, OURS, RIVALS, CALLS = 3, 256, 32, 20  # images a round
 
 
-def race_model(folder: Path) -> Model:
-    """The race's model, untrained, also saved as a run."""
+def race_model(folder: Path, overrides: dict[str, Any]) -> Model:
+    """The race's model, untrained, also saved as a run; overrides: fields of its recipe."""
     machine = probe()
     torch.set_num_threads(machine.threads)
     images = open_images(open_images("menagerie:64", size=(SIDE, SIDE)).values.mean(-1, keepdims=True).astype("uint8"))
     classes = tuple(map(str, range(CLASSES)))
     pictures = Pictures.of("drawings in grey", images).model_copy(update={"classes": classes})
-    recipe = auto(pictures, machine, MINUTES)
+    recipe = auto(pictures, machine, MINUTES, **overrides)
     trainer, run = Trainer(recipe, images, "cpu"), RunFolder(folder)
     with run.writing():
         run.create(recipe, images.spec)
@@ -81,9 +84,9 @@ def cold(*words: str) -> float:
     return median(taken)
 
 
-def measured(folder: Path) -> dict[str, object]:
+def measured(folder: Path, overrides: dict[str, Any]) -> dict[str, object]:
     """All figures, by name."""
-    model, pipeline, machine = race_model(folder), rival(), probe()
+    model, pipeline, machine = race_model(folder, overrides), rival(), probe()
     steps = list(model.trajectory([0], labels=model.labels([0])))
     model.sample(64)
     pipeline(RIVALS, num_inference_steps=1, output_type="np")
@@ -111,8 +114,11 @@ def measured(folder: Path) -> dict[str, object]:
 
 def main() -> None:
     """Print the figures and append them to results/sampling.jsonl."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--recipe", type=json.loads, default={}, help="fields of the recipe, as JSON")
+    overrides = parser.parse_args().recipe
     with tempfile.TemporaryDirectory() as folder:
-        found = measured(Path(folder) / "run")
+        found = measured(Path(folder) / "run", overrides)
     for name, value in found.items():
         print(f"{name:30} {value:.4g}" if isinstance(value, float) else f"{name:30} {value}")
     results = Path(__file__).parent / "results"

@@ -149,12 +149,13 @@ def test_the_answer_depends_on_the_number_told_and_not_on_the_batch_beside_it() 
     assert torch.equal(before[0], after[0]) and not torch.allclose(before[1], after[1])
 
 
-def test_scale_shift_and_silu_are_their_formula_and_so_are_their_gradients() -> None:
-    x, scale, shift, weights = normals(2, 3, 4, 5), *normals(2, 2, 3, 1, 1, seed=2), normals(2, 3, 4, 5, seed=3)
+def test_norm_scale_shift_and_silu_are_their_formula_and_so_are_their_gradients() -> None:
+    x, weights = normals(2, 2, 32, 4, 5) + 0.5
+    scale, shift = normals(2, 2, 32, 1, 1, seed=2)
     inputs = tuple(each.double().requires_grad_() for each in (x, scale, shift))
 
     def formula(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        return torch.nn.functional.silu(x * (1.0 + scale) + shift)
+        return torch.nn.functional.silu(torch.nn.functional.group_norm(x, 2) * (1.0 + scale) + shift)
 
     answers = [form(*inputs) for form in (modulated_silu, formula)]
     torch.testing.assert_close(*answers)

@@ -303,7 +303,7 @@ def test_muon_moves_the_convolutions_between_the_first_and_the_last_and_adam_the
     trainer.update(TOTAL)
     by_muon = {name for name, optimizer in trainer.optimizer_of.items() if optimizer is trainer.muon}
     convolutions = {f"{name}.weight" for name, layer in trainer.net.named_modules() if isinstance(layer, nn.Conv2d)}
-    assert by_muon == convolutions - {"enter.weight", "leave.2.weight"}
+    assert by_muon == convolutions - {"enter.weight", "leave.weight"}
     assert set(trainer.weights) > by_muon and len(by_muon) > 5
     share = made.rate_share_at(0, TOTAL)
     assert trainer.muon.param_groups[0]["lr"] == made.muon_rate * share < made.muon_rate
@@ -403,7 +403,7 @@ def test_a_poisoned_state_stops_the_run_before_it_is_saved(images: ImageSet, wha
     target = {
         "weight": weight,
         "moment": trainer.adam.state[weight]["exp_avg_sq"],
-        "momentum": trainer.muon.state[trainer.weights["middle.out.weight"]]["momentum"],
+        "momentum": trainer.muon.state[trainer.weights["down.0.0.conv1.weight"]]["momentum"],
         "average": trainer.ema["enter.weight"],
     }[what]
     with torch.no_grad():

@@ -23,7 +23,7 @@ from fromnoise.noise import EDM, SCHEDULES, Condition
 from fromnoise.recipe import Pictures, Recipe
 from fromnoise.sample import Sampler, Step, start_noise
 
-BATCH = 64  # images that pass through the denoiser together while sampling
+BATCH, GPU_BATCH = 64, 256  # images that pass through a denoiser together
 MOST_VALUES = 2**28  # of a set that is a denoiser: 1 GiB as float32
 MOST_COMPARED = 2**22  # pixels of a class that local patches are of: 64 images of 16 unguided steps take a minute
 
@@ -64,6 +64,11 @@ class Maker:
         return self.denoiser
 
     @property
+    def together(self) -> int:
+        """Images that pass through it at a time."""
+        return BATCH
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, () for a model without."""
         return self.pictures.classes
@@ -92,8 +97,8 @@ class Maker:
         guidance = self.guidance_of(guidance)
         labels, asked = self.labels(image_numbers, class_name), self.asked(numbers)
         values, clipped = np.empty((n, *self.shape[1:], self.shape[0]), self.spec.dtype), 0
-        for start in range(0, n, BATCH):
-            part = slice(start, min(start + BATCH, n))
+        for start in range(0, n, self.together):
+            part = slice(start, min(start + self.together, n))
             steps = self.trajectory(
                 image_numbers[part],
                 seed=seed,
@@ -257,6 +262,11 @@ class Model(Maker):
             return self.denoiser
         dtype = torch.bfloat16 if has_bf16(self.device) else torch.float32
         return replace(self.denoiser, net=ready(self.denoiser.net, dtype, self.device))
+
+    @property
+    def together(self) -> int:
+        """Images that pass through the net at a time: on a GPU more, as a call costs it the same for few."""
+        return GPU_BATCH if self.device.startswith("cuda") else BATCH
 
     def under(self, schedule: str) -> "Model":
         """The same model sampled under another schedule, by name."""

@@ -7,6 +7,7 @@ Progress is counted in images_seen. A time budget becomes a plan, the total of i
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -228,6 +229,7 @@ def training_flops(spec: UNetSpec | TransformerSpec, height: int, width: int) ->
     return 3 * (a * (k - 2) * (k - 3) - 2 * b * (k - 1) * (k - 3) + c * (k - 1) * (k - 2)) // 2
 
 
+@lru_cache
 def _counted(spec: UNetSpec | TransformerSpec, height: int, width: int) -> int:
     """Operations of one forward pass."""
     net, total = build(spec), 0
@@ -262,8 +264,8 @@ def auto(pictures: Pictures, machine: Machine, minutes: float | None, **override
     ``net`` may name some fields of the net only. minutes None needs images_total and takes the narrowest net.
     Raises pydantic.ValidationError for an unknown or contradictory field.
     """
-    net = _affordable_net(pictures, machine, minutes) if minutes else net_of_width(WIDTHS[0], pictures)
-    net = _changed(net, overrides.pop("net", {}))
+    chosen = _affordable_net(pictures, machine, minutes) if minutes else net_of_width(WIDTHS[0], pictures)
+    net = _changed(chosen, overrides.pop("net", {}))
     fields = {
         "pictures": pictures,
         "net": net,

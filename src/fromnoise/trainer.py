@@ -9,6 +9,7 @@ import math
 import shutil
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from fromnoise.errors import NonFinite
 from fromnoise.images import ImageSet
 from fromnoise.model import Model, build_denoiser, build_net
 from fromnoise.muon import Muon
+from fromnoise.nets import Transformer
 from fromnoise.noise import SCHEDULES, NoisyPair
 from fromnoise.recipe import Recipe, training_flops
 from fromnoise.replay import Replayed
@@ -54,7 +56,9 @@ class Trainer:
     def __init__(self, recipe: Recipe, images: ImageSet, device: str) -> None:
         self.recipe, self.images, self.device = recipe, images, device
         self.net, self.average = build_net(recipe).to(device), build_net(recipe).to(device).requires_grad_(False)
-        trained = self.net.compiled() if compiles(recipe, device) else self.net
+        trained: Any = self.net
+        if isinstance(self.net, Transformer) and compiles(recipe, device):
+            trained = self.net.compiled()
         self.denoiser = build_denoiser(recipe, trained, recipe.inner_dtype)
         self.weights, self.ema = dict(self.net.named_parameters()), dict(self.average.named_parameters())
         matrices = self.net.matrices
@@ -119,7 +123,7 @@ class Trainer:
             return
         rows = torch.nonzero(~torch.isfinite(values)).flatten() if losses is None else losses.topk(3).indices
         levels = ", ".join(f"{math.exp(-0.5 * float(log_snr[row])):.3g}" for row in rows[:3])
-        names = ", ".join(self.images.names[indices[row]] for row in rows[:3].tolist())
+        names = ", ".join(self.images.names[int(indices[row])] for row in rows[:3].tolist())
         raise NonFinite(
             f"The {what} became NaN or infinite after {images_seen:,} images seen, at noise ratio {levels}, "
             f"with {names}; {ADVICE}"
@@ -167,11 +171,12 @@ class Trainer:
 
 
 def compiles(recipe: Recipe, device: str) -> bool:
-    """Whether the net is compiled: on CUDA, where the run is long enough to be worth it, and a compiler is there.
+    """Whether the net is compiled: a transformer on CUDA, in a run that is worth the minute, with a compiler there.
 
-    The same on a resume, as it asks for the plan that the run began with.
+    A U-Net is not: no two of its blocks are alike, and compiling them takes longer than most runs can win back. The
+    same on a resume, as it asks for the plan that the run began with.
     """
-    if not device.startswith("cuda") or not importlib.util.find_spec("triton"):
+    if recipe.net.kind != "transformer" or not device.startswith("cuda") or not importlib.util.find_spec("triton"):
         return False
     work = recipe.images_total * training_flops(recipe.net, recipe.pictures.height, recipe.pictures.width)
     return work >= COMPILED_FROM and any(map(shutil.which, ("gcc", "clang")))

@@ -37,7 +37,7 @@ def kind_of(spec: "Mapping[str, Any] | UNetSpec | TransformerSpec") -> str:
     return str(spec.get("kind", "unet")) if isinstance(spec, Mapping) else spec.kind
 
 
-ImageNet = UNet | Transformer  # the nets of images; what they answer beside images: spec, matrices, compiled
+ImageNet = UNet | Transformer  # the nets of images; both answer spec and matrices
 ImageSpec = Annotated[
     Annotated[UNetSpec, Tag("unet")] | Annotated[TransformerSpec, Tag("transformer")], Discriminator(kind_of)
 ]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fromnoise.nets.unet import UNet
 from fromnoise.noise import Condition
 
+MOST_SHAPES = 8
 WARM_UP = 3  # calls before a recording, in which libraries choose their kernels
 
 
@@ -61,6 +62,7 @@ class Autocast(nn.Module):
 class Recorded(nn.Module):
     """A net on a GPU: what it launches is recorded once for each shape of its input, then replayed as one CUDA graph.
 
+    Each holds memory, so beyond MOST_SHAPES (a sampler of adaptive steps meets many) the net is asked plainly.
     Its weights must not need gradients.
     """
 
@@ -75,6 +77,9 @@ class Recorded(nn.Module):
         given = (x, number, condition.class_index, condition.numbers)
         shapes = tuple(None if each is None else each.shape for each in given)
         if shapes not in self.recordings:
+            if len(self.recordings) == MOST_SHAPES:
+                answer: Tensor = self.net(x, number, condition)
+                return answer
             self.recordings[shapes] = _Recording(self.net, given)
         return self.recordings[shapes].replay(given)
 

@@ -49,14 +49,15 @@ class Layer(nn.Module):
     def forward(self, x: Float[Tensor, "b n c"], embedding: Float[Tensor, "b c"]) -> Float[Tensor, "b n c"]:
         """Of x's shape and dtype."""
         scale, shift, gate, scale_alone, shift_alone, gate_alone = self.modulation(embedding)[:, None].chunk(6, -1)
-        x = x + gate * self.out(self._gathered(modulated(x, scale, shift)))
+        x = torch.addcmul(x, gate, self.out(self._gathered(modulated(x, scale, shift))))
         hidden = functional.gelu(self.widen(modulated(x, scale_alone, shift_alone)), approximate="tanh")
-        return x + gate_alone * self.narrow(hidden)
+        return torch.addcmul(x, gate_alone, self.narrow(hidden))
 
     def _gathered(self, x: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
-        heads = self.query_key_value(x).unflatten(-1, (3, -1, HEAD)).permute(2, 0, 3, 1, 4)
-        query, key, value = heads.unbind(0)
-        query, key = (functional.rms_norm(rows, (HEAD,)).to(value.dtype) for rows in (query, key))
+        heads = self.query_key_value(x).unflatten(-1, (3, -1, HEAD))
+        with torch.autocast(x.device.type, enabled=False):
+            query, key = functional.rms_norm(heads[:, :, :2], (HEAD,)).transpose(1, 3).unbind(2)
+        value = heads[:, :, 2].transpose(1, 2)
         return functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
 
@@ -101,7 +102,7 @@ class Transformer(nn.Module):
         padded = functional.pad(x, (left, -width % patch - left, top, -height % patch - top))
         folded = functional.pixel_unshuffle(padded, patch)
         embedding, hidden = self.embedding(number, condition), self.enter(folded.flatten(2).transpose(1, 2))
-        hidden = hidden + positions(*folded.shape[-2:], hidden)
+        hidden = hidden + positions(folded.shape[-2], folded.shape[-1], hidden)
         for layer in layers:
             hidden = layer(hidden, embedding)
         scale, shift = self.modulation(embedding)[:, None].chunk(2, -1)
@@ -112,8 +113,12 @@ class Transformer(nn.Module):
 def modulated(
     x: Float[Tensor, "b n c"], scale: Float[Tensor, "b 1 c"], shift: Float[Tensor, "b 1 c"]
 ) -> Float[Tensor, "b n c"]:
-    """Each position brought to mean 0 and variance 1 over its channels, then scaled and shifted."""
-    return functional.layer_norm(x, x.shape[-1:]) * (1 + scale) + shift
+    """Each position brought to mean 0 and variance 1 over its channels, then scaled and shifted; of x's dtype.
+
+    Autocast would have the norm's answer in float32, and all that is done with it; its sums are in float32 as it is.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.addcmul(shift, functional.layer_norm(x, x.shape[-1:]), 1 + scale)
 
 
 def positions(height: int, width: int, like: Float[Tensor, "*_ c"]) -> Float[Tensor, "n c"]:

@@ -5,7 +5,7 @@ block has as many channels in as out (LOG.md).
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal, cast
 
 import torch
@@ -68,10 +68,6 @@ class UNet(nn.Module):
         return {
             name for name, w in self.named_parameters() if w.ndim == 4 and not name.startswith(("enter.", "leave."))
         }
-
-    def compiled(self) -> Callable[..., Tensor]:
-        """The same weights, the operations on them compiled: all together, as no two blocks of a U-Net are alike."""
-        return torch.compile(self, dynamic=False)
 
     def forward(
         self, x: Float[Tensor, "b c h w"], number: Float[Tensor, " b"], condition: Condition
