@@ -160,6 +160,20 @@ def test_the_feed_gives_the_batch_of_every_position_and_begins_at_any(images: Im
         assert torch.allclose(batch.log_snr, EDM.log_snr(batch.pair.t), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that CUDA can use")
+def test_a_gpu_is_fed_the_batches_of_every_position_and_its_thread_ends(images: ImageSet) -> None:
+    made, before = recipe_of(images), threading.active_count()
+    fed = feed(made, images, EDM, "cuda", 0)
+    for seen in range(0, 320, made.batch):
+        batch, alone = next(fed), batch_at(made, images, EDM, "cuda", seen)
+        tensors = {name: value for name, value in vars(batch.pair).items() if name != "condition"}
+        assert all(torch.equal(value, getattr(alone.pair, name)) and value.is_cuda for name, value in tensors.items())
+        assert batch.pair.condition.class_index is not None and alone.pair.condition.class_index is not None
+        assert torch.equal(batch.pair.condition.class_index, alone.pair.condition.class_index)
+    fed.close()
+    assert threading.active_count() == before
+
+
 def test_what_is_made_ahead_comes_in_order_and_never_more_than_asked_for() -> None:
     begun: list[int] = []
 

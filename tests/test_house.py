@@ -18,9 +18,9 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # fmt: off
 ROOMS = (
     "errors", "durable", "keyed", "menagerie", "images", "noise", "predict", "nets", "denoise", "exact",
-    "guide", "sample", "langevin", "landscape", "likelihood", "machine", "recipe", "ema", "muon", "model", "run_folder",
-    "plan", "batches", "replay", "trainer", "training", "session", "evaluate", "chapters", "look", "lesson", "studio",
-    "cli",
+    "guide", "sample", "langevin", "landscape", "likelihood", "machine", "recipe", "ema", "adam", "muon", "model",
+    "run_folder", "plan", "batches", "replay", "trainer", "training", "session", "evaluate", "chapters", "look",
+    "lesson", "studio", "cli",
 )
 # fmt: on
 DOORS = ("__init__", "__main__")  # the public list and `python -m fromnoise`: they may name every room

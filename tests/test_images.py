@@ -685,7 +685,9 @@ def test_x0_is_what_the_spec_says(tmp_path: Path) -> None:
     values = random_values(6, 5, 7, 4)
     images = open_images(values)
     x0 = images.x0(np.array([4, 0, 4]))
-    assert x0.dtype == torch.float32 and x0.shape == (3, 4, 5, 7) and x0.is_contiguous()
+    assert (
+        x0.dtype == torch.float32 and x0.shape == (3, 4, 5, 7) and x0.is_contiguous(memory_format=torch.channels_last)
+    )
     np.testing.assert_array_equal(x0.numpy(), RGBA.encode(values[[4, 0, 4]]).transpose(0, 3, 1, 2))
     assert open_images(values[..., 0]).x0([1]).shape == (1, 1, 5, 7)
 

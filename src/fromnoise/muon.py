@@ -10,12 +10,15 @@ from collections.abc import Iterable, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.profiler import record_function
+
+from fromnoise.adam import Optimizer
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # X -> a X + b X X'X + c X X'X X'X; Jordan et al., section "tuning"
 ROUNDS = 5
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Optimizer):
     """Weights of any number of dimensions from two on; all after the first count as columns.
 
     lr is the size of a step in the spectral norm: a weight of shape (m, n) moves by lr max(1, m / n)**0.5 times a
@@ -28,7 +31,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    @record_function("Optimizer.Muon")
+    def step(self) -> None:
         """One step along the present gradients, which every weight must have."""
         for group in self.param_groups:
             for weight in group["params"]:

@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from fromnoise.errors import PicturesRefused, UseError
-from fromnoise.images import ImageSet, open_images
+from fromnoise.images import ImageSet, name_of, open_images
 from fromnoise.images.resize import Fit
 from fromnoise.machine import Machine, probe
 from fromnoise.model import Model
@@ -122,11 +122,8 @@ def train(
 
 
 def default_run(pictures: str | Path) -> Path:
-    """runs/NAME: of a folder its name, of a file its name without the ending, "menagerie" for any of its sets."""
-    if str(pictures).startswith(("menagerie:", "menagerie@")):
-        return Path("runs") / "menagerie"
-    path = Path(pictures).expanduser().resolve()
-    return Path("runs") / ((path.name if path.is_dir() else path.stem) or "pictures")
+    """runs/NAME, the name that people have for the pictures."""
+    return Path("runs") / name_of(pictures)
 
 
 def _require_settable(overrides: Mapping[str, Any]) -> None:

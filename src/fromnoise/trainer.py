@@ -17,6 +17,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 from fromnoise import ema
+from fromnoise.adam import Adam
 from fromnoise.batches import Batch, feed
 from fromnoise.denoise import WEIGHTINGS
 from fromnoise.errors import NonFinite
@@ -66,7 +67,7 @@ class Trainer:
         graph = device.startswith("cuda")
         rates = [torch.zeros((), device=device) if graph else 0.0 for _ in range(3)]
         self.muon = Muon(inner, rates[0], recipe.momentum, recipe.weight_decay)
-        self.adam = torch.optim.Adam(others, rates[1], recipe.betas, fused=True, capturable=graph)
+        self.adam = Adam(others, rates[1], recipe.betas)
         self.optimizer_of = {name: self.muon if name in matrices else self.adam for name in self.weights}
         self.gamma, self.ema_share = ema.gamma_of(recipe.ema_relative_std), rates[2]
         self.step: Callable[[NoisyPair], Tensor] = Replayed(self._step, device) if graph else self._step

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,9 +58,15 @@ def train(
     started = time.monotonic() - _seconds_since_start()
     overrides = _overrides(recipe, seed, images_seen)
     display = Display("json" if as_json else "quiet" if quiet else "lines")
-    from fromnoise.session import default_run, open_session
+    importing = threading.Thread(target=import_module, args=("fromnoise.session",))
+    importing.start()  # takes about as long as many pictures take to open for the first time
+    from fromnoise.images import name_of, open_images
 
-    display.say(f"Run folder: {run or default_run(pictures)}")
+    display.say(f"Run folder: {run or Path('runs', name_of(pictures))}")
+    open_images(pictures, **opening.options(), progress=display.packing)
+    importing.join()
+    from fromnoise.session import open_session
+
     session = open_session(
         pictures,
         minutes=minutes,
@@ -68,7 +75,6 @@ def train(
         device=device,
         threads=threads,
         overrides=overrides,
-        progress=display.packing,
     )
     train_session(session, display, started)
 

@@ -57,6 +57,14 @@ def open_images(
     return replace(found, asked=asked)
 
 
+def name_of(source: str | os.PathLike[str]) -> str:
+    """Of a folder its name, of a file its name without the ending, "menagerie" of any of its sets."""
+    if str(source).startswith(("menagerie:", "menagerie@")):
+        return "menagerie"
+    path = Path(source).expanduser().resolve()
+    return (path.name if path.is_dir() else path.stem) or "pictures"
+
+
 def _pack(path: Path, source: Source, asked: Asked, progress: Progress) -> None:
     for reading in source.readings(asked, progress):
         try:
