@@ -1,0 +1,91 @@
+"""What a rival does next: train to a budget, sample by units, be scored; each kept as soon as it is done."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from race_files import add_line, finished, folder, load, save, where
+from race_rivals import SETTINGS, Rival, Settings, build, samples
+from race_tracks import Part, Track, read
+
+N, UNIT = 1024, 128  # samples, and how many at once
+
+
+def race_rival(
+    track: Track, entrant: str, budgets: Sequence[float], stages: Sequence[str], began: float, ends: float
+) -> None:
+    """Budget by budget, what ``stages`` names, until ``time.monotonic`` is at ``ends``."""
+    at, part, settings = folder(track, entrant), read(track.train), SETTINGS[entrant]
+    rival = Rival(settings, part)
+    resume(rival, at, time.monotonic() - began)
+    for minutes in sorted(budgets):
+        if finished(track.name, entrant, minutes):
+            continue
+        if "train" in stages and not train_to(rival, at, minutes, ends, time.monotonic):
+            return
+        if "sample" in stages and weights_at(at, minutes).is_file() and not sample(settings, part, at, minutes, ends):
+            return
+        if "score" in stages and all(path.is_file() for path in units(at, minutes)):
+            from race_scores import line
+
+            add_line(line(track, entrant, minutes))
+
+
+def resume(rival: Rival, at: Path, start_up: float) -> None:
+    """Go on from the last state; the first time, the start counts as training."""
+    path = at / "state.safetensors"
+    rival.seconds = start_up
+    if path.is_file():
+        state, facts = load(path)
+        rival.restore(state, facts["steps"], facts["seconds"])
+
+
+def train_to(rival: Rival, at: Path, minutes: float, ends: float, now: Callable[[], float]) -> bool:
+    """Whether it has trained for so many minutes in all; keeps the state, and the weights where it has."""
+    if weights_at(at, minutes).is_file():
+        return True
+    done = rival.train(60 * minutes, ends, now)
+    facts = {"steps": rival.steps, "seconds": rival.seconds, "images_seen": rival.images_seen}
+    save(at / "state.safetensors", rival.state(), facts)
+    print(f"{at.name}: {rival.seconds:.0f} s of training, {rival.images_seen:,} images seen", flush=True)
+    if done:
+        save(weights_at(at, minutes), rival.weights(), {**facts, "parameters": rival.parameters, **where()})
+    return done
+
+
+def sample(settings: Settings, part: Part, at: Path, minutes: float, ends: float) -> bool:
+    """Whether all samples of a budget are there. Each unit's seconds are kept with it."""
+    missing = [path for path in units(at, minutes) if not path.is_file()]
+    if not missing:
+        return True
+    net = build(settings, part)
+    net.load_state_dict(load(weights_at(at, minutes))[0])
+    net.eval()
+    for path in missing:
+        if time.monotonic() >= ends:
+            return False
+        before = time.monotonic()
+        images = samples(net, settings, part, int(path.stem), UNIT)
+        seconds = time.monotonic() - before
+        save(path, {"images": torch.from_numpy(images)}, {"seconds": seconds})
+        print(f"{at.name} at {minutes:g} minutes: samples from {path.stem} on, {seconds:.1f} s", flush=True)
+    return True
+
+
+def weights_at(at: Path, minutes: float) -> Path:
+    """The weights of a budget."""
+    return at / f"weights-{minutes:g}.safetensors"
+
+
+def units(at: Path, minutes: float) -> list[Path]:
+    """The files of a budget's samples."""
+    return [at / f"samples-{minutes:g}" / f"{first:04d}.safetensors" for first in range(0, N, UNIT)]
+
+
+def samples_of(at: Path, minutes: float) -> UInt8[np.ndarray, "n h w c"]:
+    """All of them."""
+    return np.concatenate([load(path)[0]["images"].numpy() for path in units(at, minutes)])

@@ -1,0 +1,109 @@
+"""The race of benchmarks/: what is set aside, a rival's training in slices, and lines that are not repeated."""
+
+import itertools
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import race_files
+from race_files import add_line, finished, lines
+from race_rivals import Rival, Settings, samples
+from race_tracks import TRACKS, Part, divided, set_aside
+from race_units import resume, train_to, weights_at
+
+WIDTHS = (32, 32)
+
+
+def pictures(n: int, channels: int = 1) -> Part:
+    """Noise, each image another."""
+    source = np.random.default_rng(0)
+    return Part(source.integers(0, 256, (n, 8, 8, channels), np.uint8), source.integers(0, 2, n), ("a", "b"))
+
+
+def counted() -> itertools.count:
+    """A clock on which every look takes a second."""
+    return itertools.count(0.0)
+
+
+def test_a_fifth_is_set_aside_by_pixels_alone() -> None:
+    images = pictures(4000).images
+    aside = set_aside(images)
+    assert abs(aside.mean() - 0.2) < 4 * (0.2 * 0.8 / 4000) ** 0.5
+    order = np.random.default_rng(1).permutation(4000)
+    assert np.array_equal(set_aside(images[order]), aside[order])
+    assert np.array_equal(set_aside(np.concatenate([images[:50], images])), np.concatenate([aside[:50], aside]))
+
+
+def test_the_parts_share_no_image_and_keep_labels() -> None:
+    whole = pictures(300)
+    train, test = divided(Part(np.concatenate([whole.images] * 2), np.tile(whole.labels, 2), whole.classes))
+    ours, theirs = ({image.tobytes() for image in part.images} for part in (train, test))
+    assert ours and theirs and not ours & theirs
+    label_of = {image.tobytes(): label for image, label in zip(whole.images, whole.labels, strict=True)}
+    for part in (train, test):
+        assert [label_of[image.tobytes()] for image in part.images] == part.labels.tolist()
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_slices_are_one_training(tuned: bool, tmp_path: Path) -> None:
+    part, settings = pictures(40, 4), Settings(8, 1e-3, tuned)
+    whole = Rival(settings, part, WIDTHS)
+    assert whole.train(7.0, 1e9, counted().__next__)
+    for ends in (2.0, 3.0, 1e9):
+        rival = Rival(settings, part, WIDTHS)
+        resume(rival, tmp_path, 0.0)
+        done = train_to(rival, tmp_path, 7 / 60, ends, counted().__next__)
+        assert done == (ends > 3.0) == weights_at(tmp_path, 7 / 60).is_file()
+    assert rival.steps == whole.steps == 7 and rival.seconds == whole.seconds == 7.0
+    for name, value in whole.state().items():
+        assert torch.equal(rival.state()[name], value), name
+    assert rival.images_seen == 56
+
+
+def test_the_first_start_counts_and_later_ones_do_not(tmp_path: Path) -> None:
+    part, settings = pictures(20), Settings(8, 1e-3, False)
+    rival = Rival(settings, part, WIDTHS)
+    resume(rival, tmp_path, 5.0)
+    assert not train_to(rival, tmp_path, 1.0, 2.0, counted().__next__)
+    assert rival.seconds == 7.0
+    resume(rival, tmp_path, 5.0)
+    assert rival.seconds == 7.0
+
+
+def test_an_epoch_shows_every_image_once_and_tells_its_label() -> None:
+    rival = Rival(Settings(8, 1e-3, True), pictures(40), WIDTHS)
+    epochs = [torch.cat([rival.rows(step) for step in range(5 * k, 5 * k + 5)]) for k in range(2)]
+    for epoch in epochs:
+        assert torch.equal(epoch.sort().values, torch.arange(40))
+    assert not torch.equal(*epochs)
+
+
+@pytest.mark.parametrize("tuned", [False, True])
+def test_samples_are_images_of_the_set_and_the_same_again(tuned: bool) -> None:
+    part, settings = pictures(20, 4), Settings(8, 1e-3, tuned)
+    net = Rival(settings, part, WIDTHS).net
+    first, again = (samples(net, settings, part, 4, 3) for _ in range(2))
+    assert first.shape == (3, 8, 8, 4) and first.dtype == np.uint8
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, samples(net, settings, part, 7, 3))
+
+
+def test_a_finished_line_is_known_and_the_last_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race_files, "LINES", tmp_path / "race.jsonl")
+    work = {"track": "clothes", "entrant": "diffusers", "minutes": 3.0}
+    assert not finished(**work)
+    add_line({**work, "seconds": 181})
+    assert finished(**work) and not finished(**work | {"minutes": 10})
+    add_line({**work, "minutes": 10.0, "seconds": 600})
+    add_line({**work, "seconds": 180})
+    assert [line["seconds"] for line in lines()] == [180, 600]
+
+
+def test_every_track_has_rising_budgets() -> None:
+    for name, track in TRACKS.items():
+        assert track.name == name and list(track.budgets) == sorted(track.budgets)
