@@ -18,6 +18,7 @@ from fromnoise.menagerie import KINDS, Menagerie
 
 WORK = Path(__file__).parent / "results" / "race"
 DATA = Path(os.environ.get("FROMNOISE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+N = 1024  # samples of each entrant
 SHARE = 0.2  # of a set without a test part of its own
 KEY = b"fromnoise race 1"  # another key would be another split, and its lines incomparable
 FRESH_SEED, FRESH = 1_000_003, 5_000  # of the menagerie's scoring part
@@ -38,7 +39,7 @@ class Part:
         channels = self.images.shape[3]
         return ValueSpec(channels=channels, alpha=channels == 4)
 
-    def of(self, chosen: Bool[np.ndarray, " n"]) -> "Part":
+    def at(self, chosen: Bool[np.ndarray, " n"] | Int64[np.ndarray, " k"] | slice) -> "Part":
         """Some of them."""
         return Part(self.images[chosen], self.labels[chosen], self.classes)
 
@@ -51,6 +52,7 @@ class Track:
     parts: Callable[[], tuple[Part, Part]]  # (for training, for scoring)
     longest: float  # minutes that a rival gets, beyond the budgets
     budgets: tuple[float, ...] = (1, 3, 10, 30)
+    classified: bool = False  # scored on the features of a classifier as well
 
     @property
     def work(self) -> Path:
@@ -90,7 +92,7 @@ def set_aside(images: UInt8[np.ndarray, "n h w c"]) -> Bool[np.ndarray, " n"]:
 def divided(part: Part) -> tuple[Part, Part]:
     """(for training, for scoring)."""
     aside = set_aside(part.images)
-    return part.of(~aside), part.of(aside)
+    return part.at(~aside), part.at(aside)
 
 
 def _clothes() -> tuple[Part, Part]:
@@ -122,7 +124,7 @@ def _flowers() -> tuple[Part, Part]:
 TRACKS = {
     track.name: track
     for track in (
-        Track("clothes", _clothes, 60),
+        Track("clothes", _clothes, 60, classified=True),
         Track("menagerie", _menagerie, 30),
         Track("flowers64", _flowers, 30),
         Track("tiles", _tiles, 30),

@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from race_files import add_line, finished, folder, load, save, where
-from race_rivals import SETTINGS, Rival, Settings, build, samples
-from race_tracks import Part, Track, read
+from race_files import add_line, facts_of, finished, folder, load, save, where
+from race_rivals import CALLS, SETTINGS, Rival, Settings, build, samples
+from race_tracks import N, Part, Track, read
 
-N, UNIT = 1024, 128  # samples, and how many at once
+COMMAND = "python benchmarks/race.py --track {} --entrant {}"
+UNIT = 128  # samples made at once
 
 
 def race_rival(
@@ -30,9 +33,7 @@ def race_rival(
         if "sample" in stages and weights_at(at, minutes).is_file() and not sample(settings, part, at, minutes, ends):
             return
         if "score" in stages and all(path.is_file() for path in units(at, minutes)):
-            from race_scores import line
-
-            add_line(line(track, entrant, minutes))
+            add_line(line(track, entrant, minutes, at))
 
 
 def resume(rival: Rival, at: Path, start_up: float) -> None:
@@ -74,6 +75,17 @@ def sample(settings: Settings, part: Part, at: Path, minutes: float, ends: float
         save(path, {"images": torch.from_numpy(images)}, {"seconds": seconds})
         print(f"{at.name} at {minutes:g} minutes: samples from {path.stem} on, {seconds:.1f} s", flush=True)
     return True
+
+
+def line(track: Track, entrant: str, minutes: float, at: Path) -> dict[str, Any]:
+    """All that is known of this budget."""
+    from race_scores import scores  # not above: a rival's start-up is on its clock, and this is no part of it
+
+    seconds = sum(facts_of(path)["seconds"] for path in units(at, minutes))
+    facts = {"track": track.name, "entrant": entrant, "minutes": minutes, **facts_of(weights_at(at, minutes))}
+    facts |= {"settings": asdict(SETTINGS[entrant]), "commands": [COMMAND.format(track.name, entrant)]}
+    how = {"sampler": f"DPM-Solver++, {CALLS} steps", "nfe": CALLS, "sampling_images_per_second": N / seconds}
+    return facts | how | scores(track, samples_of(at, minutes))
 
 
 def weights_at(at: Path, minutes: float) -> Path:
