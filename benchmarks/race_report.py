@@ -37,10 +37,10 @@ def report(docs: Path) -> None:
         write_file(docs / "race-sheets.png", encode_png(sheets(shown)))
 
 
-def above(line: Line, measure: str) -> tuple[float, float]:
-    """(how far samples are beyond what real images get, its standard error)."""
+def above(line: Line, measure: str) -> dict[str, float]:
+    """How far samples are beyond what real images get, with its standard error."""
     own, floor = line[measure], line[f"{measure}_floor"]
-    return own["value"] - floor["value"], math.hypot(own["error"], floor["error"])
+    return {"value": own["value"] - floor["value"], "error": math.hypot(own["error"], floor["error"])}
 
 
 def ordered(found: list[Line], track: str) -> list[Line]:
@@ -77,6 +77,7 @@ def table(own: list[Line], track: str) -> Iterator[str]:
     """Of one track."""
     if not own:
         return
+    taught = {line["minutes"]: line for line in own if line["entrant"] == "diffusers"}
     measures = [name for name in MEASURES if name in own[0]]
     floors = ", ".join(f"{MEASURES[name]} {number(own[0][f'{name}_floor'])}" for name in measures)
     titles = ["entrant", "minutes", "seconds", "images seen", *(MEASURES[name] for name in measures)]
@@ -85,21 +86,19 @@ def table(own: list[Line], track: str) -> Iterator[str]:
     yield f"| {' | '.join(titles)} |"
     yield "| --- |" + " --- |" * (len(titles) - 1)
     for line in own:
-        yield f"| {' | '.join(cells(line, own, measures))} |"
+        yield f"| {' | '.join(cells(line, taught.get(line['minutes']), measures))} |"
     machine = own[-1]["machine"]
     yield from ("", f"{machine['cores']} cores, {machine['device']}, torch {own[-1]['torch']}; matrix rates measured")
     rates = [line["machine"]["matrix_gflops_float32"] for line in own]
     yield f"after each training: {min(rates):.0f} to {max(rates):.0f} GFLOP/s in float32."
 
 
-def cells(line: Line, own: list[Line], measures: list[str]) -> Iterator[str]:
-    """Of one line."""
+def cells(line: Line, taught: Line | None, measures: list[str]) -> Iterator[str]:
+    """Of one line; ``taught``: that of diffusers at the same minutes."""
     yield from (line["entrant"], f"{line['minutes']:g}", f"{line['seconds']:.0f}", f"{line['images_seen']:,}")
     for name in measures:
-        value, error = above(line, name)
-        yield number({"value": value, "error": error})
-    taught = [other for other in own if (other["entrant"], other["minutes"]) == ("diffusers", line["minutes"])]
-    yield f"{above(line, measures[0])[0] / above(taught[0], measures[0])[0]:.3f}" if taught else ""
+        yield number(above(line, name))
+    yield f"{above(line, measures[0])['value'] / above(taught, measures[0])['value']:.3f}" if taught else ""
     near = line["nearest"]
     yield f"{line['sampling_images_per_second']:.1f}"
     yield f"{number(near['samples']['median'])}; {number(near['heldout']['median'])}"
@@ -116,17 +115,19 @@ def number(found: Mapping[str, float]) -> str:
 
 
 def curves(found: list[Line]) -> Figure:
-    """A row a measure, a column a track."""
+    """A row for a track with a classifier; below, a row for each other measure, a column a track."""
     tracks = [track for track in TRACKS if ordered(found, track)]
-    measures = [name for name in MEASURES if any(name in line for line in found)]
-    figure = Figure(figsize=(4.6 * len(tracks), 3.6 * len(measures)), dpi=100, layout="constrained")
-    for row, measure in enumerate(measures):
-        for column, track in enumerate(tracks):
-            own = [line for line in ordered(found, track) if measure in line]
-            if own:
-                axes = figure.add_subplot(len(measures), len(tracks), row * len(tracks) + column + 1)
-                draw(axes, own, measure)
-                axes.set(title=f"{track}: {MEASURES[measure]}", ylabel="above the floor", xlabel="minutes")
+    classified = [track for track in tracks if TRACKS[track].classified]
+    others = [track for track in tracks if track not in classified]
+    rows = [[(track, name) for name in MEASURES] for track in classified]
+    rows += [[(track, name) for track in others] for name in ("frechet", "kid") if others]
+    across = max(len(row) for row in rows)
+    figure = Figure(figsize=(5 * across, 3.6 * len(rows)), dpi=100, layout="constrained")
+    for k, row in enumerate(rows):
+        for column, (track, measure) in enumerate(row):
+            axes = figure.add_subplot(len(rows), across, k * across + column + 1)
+            draw(axes, ordered(found, track), measure)
+            axes.set(title=f"{track}: {MEASURES[measure]}", ylabel="above the floor", xlabel="minutes")
     figure.suptitle("1,024 samples beside unseen images, against minutes of training. A ring: not above the floor.")
     return figure
 
@@ -134,23 +135,19 @@ def curves(found: list[Line]) -> Figure:
 def draw(axes: Axes, own: list[Line], measure: str) -> None:
     """A curve for each entrant, its name at its end; what takes no minutes is a level."""
     for entrant, colour in COLOURS.items():
-        points = [(line["minutes"], *above(line, measure)) for line in own if line["entrant"] == entrant]
-        if not points:
-            continue
-        x, y = [minutes for minutes, _, _ in points], [max(value, error) for _, value, error in points]
+        theirs = [line for line in own if line["entrant"] == entrant]
+        found = [above(line, measure) for line in theirs]
+        x, y = [line["minutes"] for line in theirs], [max(each["value"], each["error"]) for each in found]
+        words = {"textcoords": "offset points", "color": colour, "fontsize": 9}
         if x == [0]:
             axes.axhline(y[0], color=colour, lw=1.2, ls=":")
-            axes.annotate(entrant, (1.0, y[0]), (2, 2), "data", textcoords="offset points", color=colour, fontsize=9)
-            continue
-        at_floor = [error >= value for _, value, error in points]
-        axes.plot(x, y, color=colour, lw=1.6)
-        axes.scatter(
-            x, y, s=22, edgecolors=colour, facecolors=["white" if low else colour for low in at_floor], zorder=3
-        )
-        axes.annotate(
-            entrant, (x[-1], y[-1]), (5, 0), textcoords="offset points", color=colour, fontsize=9, va="center"
-        )
-    axes.set(xscale="log", yscale="log", xticks=(1, 3, 10, 30, 60), xticklabels=(1, 3, 10, 30, 60), xlim=(0.8, 220))
+            axes.annotate(entrant, (1.0, y[0]), (2, 2), **words)
+        elif x:
+            faces = [colour if each["value"] > each["error"] else "white" for each in found]
+            axes.plot(x, y, color=colour, lw=1.6)
+            axes.scatter(x, y, s=22, edgecolors=colour, facecolors=faces, zorder=3)
+            axes.annotate(entrant, (x[-1], y[-1]), (5, 0), va="center", **words)
+    axes.set(xscale="log", yscale="log", xticks=(1, 3, 10, 30, 60), xticklabels=(1, 3, 10, 30, 60), xlim=(0.8, 250))
     axes.xaxis.minorticks_off()
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, color="0.92", lw=0.8)
@@ -207,11 +204,7 @@ def minutes_of(line: Line) -> str:
 
 def label(line: Line) -> Iterator[str]:
     """What stands above a sheet: how it came about, and how it scored."""
-    yield f"{line['images_seen']:,} images seen in {line['seconds']:.0f} s; {line['sampler']}; numbers 0 to {SHEET - 1}"
-    names = {"frechet_classifier": "clothes Frechet", "frechet": "Lite0 Frechet", "kid": "KID"}
-    scored = (
-        f"{name} {number(dict(zip(('value', 'error'), above(line, key), strict=True)))}"
-        for key, name in names.items()
-        if key in line
-    )
-    yield "above floor: " + ", ".join(scored)
+    yield f"{line['images_seen']:,} images seen in {line['seconds']:.0f} s; numbers 0 to {SHEET - 1}, {line['sampler']}"
+    names = {"frechet_classifier": "classifier Frechet", "frechet": "Lite0 Frechet", "kid": "KID"}
+    scored = [f"{said} {number(above(line, name))}" for name, said in names.items() if name in line]
+    yield f"above the floor: {', '.join(scored)}"

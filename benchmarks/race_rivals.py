@@ -1,7 +1,9 @@
 """diffusers in the race: its U-Net trained in slices of time that together are one training, and its samples.
 
 ``diffusers`` is what its course teaches (Hugging Face diffusion course, unit 1, notebook 2: the net, batch 128, Adam at
-1e-3; DDPM noise prediction, float32). ``diffusers-tuned`` is the same net with all that helps it on a processor.
+1e-3; DDPM noise prediction, float32). ``diffusers-tuned`` is the same net with what helps it on a processor: bfloat16,
+classes, an average of the weights, batch and rate of ``race_search.py``. Not channels-last, nor attention in two
+products, both of which make its step slower here: its group norms take seven times as long, its heads are narrow.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,7 +32,7 @@ class Settings:
 
     batch: int
     rate: float
-    tuned: bool  # bfloat16 where autocast allows it, channels last, EMA, told the class
+    tuned: bool  # in bfloat16 where autocast has it, told the class, sampled by its EMA
 
 
 SETTINGS = {"diffusers": Settings(128, 1e-3, False), "diffusers-tuned": Settings(64, 1e-3, True)}
@@ -39,11 +41,12 @@ SETTINGS = {"diffusers": Settings(128, 1e-3, False), "diffusers-tuned": Settings
 class Rival:
     """A net in training. Everything random is a function of the number of the step, so going on is exact."""
 
-    def __init__(self, settings: Settings, part: Part, widths: tuple[int, ...] = WIDTHS) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, part: Part, widths: tuple[int, ...] = WIDTHS, device: str = "cpu") -> None:
+        self.settings, self.device = settings, device
         encoded = part.spec.encode(part.images).transpose(0, 3, 1, 2)
-        self.x0, self.labels = torch.from_numpy(np.ascontiguousarray(encoded)), torch.from_numpy(part.labels)
-        self.net = build(settings, part, widths)
+        self.x0 = torch.from_numpy(np.ascontiguousarray(encoded)).to(device)
+        self.labels = torch.from_numpy(part.labels).to(device)
+        self.net = build(settings, part, widths).to(device)
         self.optimizer = torch.optim.Adam(self.net.parameters(), settings.rate)
         # The constants of diffusers' own example, train_unconditional.py.
         self.ema = EMAModel(self.net.parameters(), decay=0.9999, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
@@ -69,8 +72,8 @@ class Rival:
     def loss(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """The mean square error of the predicted noise, DDPM's (Ho et al. 2020, arXiv 2006.11239, eq. 14)."""
         x0 = self.x0[rows]
-        eps = torch.randn(x0.shape, generator=generator)
-        t = torch.randint(LEVELS, (len(x0),), generator=generator)
+        eps = torch.randn(x0.shape, generator=generator).to(self.device)
+        t = torch.randint(LEVELS, (len(x0),), generator=generator).to(self.device)
         x_t = self.noising.add_noise(x0, eps, t)
         return functional.mse_loss(predicted(self.net, self.settings, x_t, t, self.labels[rows]), eps)
 
@@ -127,7 +130,7 @@ def build(settings: Settings, part: Part, widths: tuple[int, ...] = WIDTHS) -> U
     torch.manual_seed(SEED)
     _, height, width, channels = part.images.shape
     below = len(widths) - 1
-    net = UNet2DModel(
+    return UNet2DModel(
         sample_size=(height, width),
         in_channels=channels,
         out_channels=channels,
@@ -137,7 +140,6 @@ def build(settings: Settings, part: Part, widths: tuple[int, ...] = WIDTHS) -> U
         up_block_types=(*["AttnUpBlock2D"] * below, "UpBlock2D"),
         num_class_embeds=len(part.classes) if settings.tuned else None,
     )
-    return net.to(memory_format=torch.channels_last) if settings.tuned else net
 
 
 def predicted(
@@ -146,8 +148,8 @@ def predicted(
     """The noise that the net finds, in float32."""
     if not settings.tuned:
         return net(x_t, t).sample
-    with torch.autocast("cpu", torch.bfloat16):
-        return net(x_t.to(memory_format=torch.channels_last), t, labels).sample.float()
+    with torch.autocast(x_t.device.type, torch.bfloat16):
+        return net(x_t, t, labels).sample.float()
 
 
 @torch.inference_mode()
@@ -160,15 +162,15 @@ def samples(net: UNet2DModel, settings: Settings, part: Part, first: int, n: int
         pipeline.set_progress_bar_config(disable=True)
         return part.spec.decode(pipeline(n, generator, CALLS, output_type="np").images * 2.0 - 1.0)[0]
     numbers = np.arange(first, first + n) % len(part.labels)
-    labels = torch.from_numpy(part.labels[keyed.permute(SEED, 0, numbers, len(part.labels))])
+    labels = torch.from_numpy(part.labels[keyed.permute(SEED, 0, numbers, len(part.labels))]).to(net.device)
     _, height, width, channels = part.images.shape
-    x = torch.randn(n, channels, height, width, generator=generator)
+    x = torch.randn(n, channels, height, width, generator=generator).to(net.device)
     solver.set_timesteps(CALLS)
     for t in solver.timesteps:
-        x = solver.step(predicted(net, settings, x, t.expand(n), labels), t, x).prev_sample
-    return part.spec.decode(x.clamp(-1, 1).permute(0, 2, 3, 1).numpy())[0]
+        x = solver.step(predicted(net, settings, x, t.expand(n).to(x.device), labels), t, x).prev_sample
+    return part.spec.decode(x.clamp(-1, 1).permute(0, 2, 3, 1).cpu().numpy())[0]
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """As safetensors takes them."""
-    return {name: value.detach().contiguous() for name, value in tensors.items()}
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}

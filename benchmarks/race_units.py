@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from fromnoise.machine import choose_device
 from race_files import add_line, facts_of, finished, folder, load, save, where
 from race_rivals import CALLS, SETTINGS, Rival, Settings, build, samples
 from race_tracks import N, Part, Track, read
@@ -22,15 +23,19 @@ def race_rival(
     track: Track, entrant: str, budgets: Sequence[float], stages: Sequence[str], began: float, ends: float
 ) -> None:
     """Budget by budget, what ``stages`` names, until ``time.monotonic`` is at ``ends``."""
-    at, part, settings = folder(track, entrant), read(track.train), SETTINGS[entrant]
-    rival = Rival(settings, part)
+    at, part, settings, device = folder(track, entrant), read(track.train), SETTINGS[entrant], choose_device(None)
+    rival = Rival(settings, part, device=device)
     resume(rival, at, time.monotonic() - began)
     for minutes in sorted(budgets):
         if finished(track.name, entrant, minutes):
             continue
         if "train" in stages and not train_to(rival, at, minutes, ends, time.monotonic):
             return
-        if "sample" in stages and weights_at(at, minutes).is_file() and not sample(settings, part, at, minutes, ends):
+        if (
+            "sample" in stages
+            and weights_at(at, minutes).is_file()
+            and not sample(settings, part, device, at, minutes, ends)
+        ):
             return
         if "score" in stages and all(path.is_file() for path in units(at, minutes)):
             add_line(line(track, entrant, minutes, at))
@@ -58,12 +63,12 @@ def train_to(rival: Rival, at: Path, minutes: float, ends: float, now: Callable[
     return done
 
 
-def sample(settings: Settings, part: Part, at: Path, minutes: float, ends: float) -> bool:
+def sample(settings: Settings, part: Part, device: str, at: Path, minutes: float, ends: float) -> bool:
     """Whether all samples of a budget are there. Each unit's seconds are kept with it."""
     missing = [path for path in units(at, minutes) if not path.is_file()]
     if not missing:
         return True
-    net = build(settings, part)
+    net = build(settings, part).to(device)
     net.load_state_dict(load(weights_at(at, minutes))[0])
     net.eval()
     for path in missing:
