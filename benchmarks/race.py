@@ -15,9 +15,10 @@ import sys
 import time
 from pathlib import Path
 
-from race_tracks import TRACKS, Track
+from fromnoise.errors import FromnoiseError
+from race_tracks import TRACKS
 
-ENTRANTS = ("fromnoise", "diffusers", "diffusers-tuned", "local-patches")
+OURS, RIVALS = ("fromnoise", "local-patches"), ("diffusers", "diffusers-tuned")
 STAGES = ("train", "sample", "score")
 
 
@@ -32,38 +33,36 @@ def main() -> None:
     track = TRACKS[asked.track]
     track.prepare()
     began = time.monotonic()
-    ends = began + 60 * asked.slice
-    if asked.entrant in ("diffusers", "diffusers-tuned"):
+    if asked.entrant in RIVALS:
         from race_units import race_rival
 
-        minutes = asked.minutes or budgets_of_rival(track)
-        race_rival(track, asked.entrant, minutes, asked.stage, began, ends)
+        race_rival(track, asked.entrant, asked.minutes or track.of_rivals, asked.stage, began, began + 60 * asked.slice)
     else:
         from race_ours import race_ours
 
         race_ours(track, asked.entrant, asked.minutes or track.budgets, asked.stage, asked.again)
 
 
-def budgets_of_rival(track: Track) -> list[float]:
-    """In minutes, rising."""
-    return sorted({*track.budgets, track.longest})
-
-
 def arguments() -> argparse.Namespace:
     """As the user gave them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--track", choices=TRACKS)
-    parser.add_argument("--entrant", choices=ENTRANTS)
+    parser.add_argument("--entrant", choices=(*OURS, *RIVALS))
     parser.add_argument("--minutes", type=float, nargs="+", help="budgets, all of the track by default")
     parser.add_argument("--slice", type=float, default=1e6, help="minutes after which a rival stops until next time")
     parser.add_argument("--stage", choices=STAGES, nargs="+", default=STAGES, help="what to do, all by default")
-    parser.add_argument("--again", action="store_true", help="do what is finished once more, and replace it")
+    parser.add_argument("--again", action="store_true", help="fromnoise: do what is finished once more")
     parser.add_argument("--report", action="store_true", help="make docs/race.md and its pictures of the lines")
     asked = parser.parse_args()
     if not asked.report and not (asked.track and asked.entrant):
         parser.error("give --track and --entrant, or --report")
+    if asked.again and asked.entrant in RIVALS:
+        parser.error("a rival trains once: move its work folder away and its lines out of docs/race.jsonl")
     return asked
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        main()
+    except FromnoiseError as error:
+        sys.exit(f"race: {error}")

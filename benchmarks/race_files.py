@@ -19,7 +19,6 @@ from torch import Tensor
 
 from fromnoise.durable import append_line, read_lines, write_file
 from fromnoise.machine import probe
-from race_tracks import Track
 
 ROOT = Path(__file__).parents[1]
 LINES = ROOT / "docs" / "race.jsonl"
@@ -40,11 +39,6 @@ def facts_of(path: Path) -> dict[str, Any]:
     """The facts alone."""
     with safe_open(path, "pt") as stored:
         return json.loads(stored.metadata()["facts"])
-
-
-def folder(track: Track, entrant: str) -> Path:
-    """The work folder of an entrant on a track."""
-    return track.work / entrant
 
 
 def lines() -> list[dict[str, Any]]:
@@ -70,9 +64,8 @@ def add_line(line: Mapping[str, Any]) -> None:
 
 def where() -> dict[str, Any]:
     """The commit, with a + where files differ from it, and the machine, measured now."""
-    commit = _git("rev-parse", "--short=10", "HEAD") + (
-        "+" if _git("status", "--porcelain", "src", "benchmarks") else ""
-    )
+    differs = "+" if _git("status", "--porcelain", "src", "benchmarks") else ""
+    commit = _git("rev-parse", "--short=10", "HEAD") + differs
     return {"commit": commit, "machine": asdict(probe()), "python": sys.version.split()[0], "torch": torch.__version__}
 
 

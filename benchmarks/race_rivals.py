@@ -42,7 +42,7 @@ class Rival:
     """A net in training. Everything random is a function of the number of the step, so going on is exact."""
 
     def __init__(self, settings: Settings, part: Part, widths: tuple[int, ...] = WIDTHS, device: str = "cpu") -> None:
-        self.settings, self.device = settings, device
+        self.settings, self.part, self.device = settings, part, device
         encoded = part.spec.encode(part.images).transpose(0, 3, 1, 2)
         self.x0 = torch.from_numpy(np.ascontiguousarray(encoded)).to(device)
         self.labels = torch.from_numpy(part.labels).to(device)

@@ -5,7 +5,7 @@ Frechet distance on the features of a small classifier as well; and how near sam
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
@@ -90,48 +90,53 @@ def digest(state: dict[str, Tensor]) -> str:
     return hashlib.sha256(b"".join(state[name].numpy().tobytes() for name in sorted(state))).hexdigest()[:16]
 
 
-def floor(track: Track) -> dict[str, np.ndarray]:
-    """What scores are compared with, computed once: features of the scoring part and of N training images."""
+def floor(track: Track) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(features of the scoring part and its distances to training images, the distances of N training images to it).
+
+    Computed once.
+    """
     path = track.work / "floor.safetensors"
     if not path.is_file():
         train, test = read(track.train), read(track.test)
-        real = train.at(keyed.permute(0, 0, np.arange(N), len(train.labels)))
-        found = {f"{name} test": seen for name, seen in all_features(track, test).items()}
-        found |= {f"{name} real": seen for name, seen in all_features(track, real).items()}
-        found["distances"] = nearest(rows(test), blocks(train))[0] / 2
-        save(path, {name: torch.from_numpy(value) for name, value in found.items()}, {})
-    return {name: value.numpy() for name, value in load(path)[0].items()}
+        seen = all_features(track, test)
+        real = all_features(track, train.at(keyed.permute(0, 0, np.arange(N), len(train.labels))))
+        arrays = seen | {"distances": nearest(rows(test), blocks(train))[0] / 2}
+        save(path, {name: torch.from_numpy(value) for name, value in arrays.items()}, distances(real, seen))
+    tensors, facts = load(path)
+    return {name: value.numpy() for name, value in tensors.items()}, facts
+
+
+def distances(made: Mapping[str, np.ndarray], test: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Of features to those of the scoring part, each with its standard error."""
+    found = {"kid": kernel_distance(made["lite0"], test["lite0"])}
+    found["frechet"] = frechet_distance(made["lite0"], test["lite0"])
+    if "classifier" in test:
+        found["frechet_classifier"] = frechet_distance(made["classifier"], test["classifier"])
+    return {name: asdict(estimate) for name, estimate in found.items()}
 
 
 def all_features(track: Track, part: Part) -> dict[str, Float32[np.ndarray, "n d"]]:
-    """By the name of what sees them."""
+    """By the name of what sees them; labels are not looked at."""
     found = {"lite0": features(part.images, load_lite0())}
     return found | ({"classifier": classifier(track)[0].seen(part)} if track.classified else {})
 
 
 def scores(track: Track, images: UInt8[np.ndarray, "n h w c"]) -> dict[str, Any]:
-    """Of samples: each distance with its standard error, beside its floor; and their nearest training images."""
-    test, real = floor(track), read(track.train)
-    made = all_features(track, Part(images, np.zeros(len(images), np.int64), real.classes))
-    found: dict[str, Any] = {"n": len(images), "scored_on": len(test["lite0 test"])}
-    found |= beside("kid", kernel_distance, made["lite0"], test["lite0 real"], test["lite0 test"])
-    found |= beside("frechet", frechet_distance, made["lite0"], test["lite0 real"], test["lite0 test"])
+    """Of samples: each distance beside its floor, and their nearest training images."""
+    (test, real), train = floor(track), read(track.train)
+    found = distances(all_features(track, Part(images, train.labels[: len(images)], train.classes)), test)
+    found |= {f"{name}_floor": value for name, value in real.items()}
     if track.classified:
-        own = (made["classifier"], test["classifier real"], test["classifier test"])
-        found |= beside("frechet_classifier", frechet_distance, *own) | {"classifier": classifier(track)[1]}
-    return found | {"nearest": nearness(images, real, read(track.test), test["distances"])}
-
-
-def beside(name: str, distance: Any, made: np.ndarray, real: np.ndarray, test: np.ndarray) -> dict[str, Any]:
-    """A distance to the scoring part, and that of real images."""
-    return {name: asdict(distance(made, test)), f"{name}_floor": asdict(distance(real, test))}
+        found["classifier"] = classifier(track)[1]
+    near = nearness(images, train, read(track.test), test["distances"])
+    return {"n": len(images), "scored_on": len(test["lite0"]), **found, "nearest": near}
 
 
 def nearness(
     images: UInt8[np.ndarray, "n h w c"], train: Part, test: Part, heldout: Float64[np.ndarray, " m"]
 ) -> dict[str, Any]:
     """Distances to the nearest training image, of samples and of the scoring part, and both tests for copies."""
-    queries = rows(Part(images, np.zeros(len(images), np.int64), train.classes))
+    queries = train.spec.encode(images).reshape(len(images), -1)
     own, place = nearest(queries, blocks(train))
     across, which = nearest(queries, blocks(test))
     first: Int64[np.ndarray, " n"] = np.where(across < own, len(train.images) + which, place)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from fromnoise.durable import write_file
+from fromnoise.errors import UseError
 from fromnoise.images import ValueSpec, encode_npz, open_images
 from fromnoise.menagerie import KINDS, Menagerie
 
@@ -50,9 +51,14 @@ class Track:
 
     name: str
     parts: Callable[[], tuple[Part, Part]]  # (for training, for scoring)
-    longest: float  # minutes that a rival gets, beyond the budgets
+    longest: float  # minutes of a rival's training
     budgets: tuple[float, ...] = (1, 3, 10, 30)
     classified: bool = False  # scored on the features of a classifier as well
+
+    @property
+    def of_rivals(self) -> list[float]:
+        """The minutes at which a rival is scored, rising."""
+        return sorted({*self.budgets, self.longest})
 
     @property
     def work(self) -> Path:
@@ -95,8 +101,16 @@ def divided(part: Part) -> tuple[Part, Part]:
     return part.at(~aside), part.at(aside)
 
 
+def _data(name: str) -> Path:
+    """A file of the data folder. Raises UseError where it is absent."""
+    path = DATA / name
+    if not path.is_file():
+        raise UseError(f"Looked for {name} in {DATA}, but it is not there: FROMNOISE_DATA names another folder.")
+    return path
+
+
 def _clothes() -> tuple[Part, Part]:
-    with np.load(DATA / "fashion_mnist.npz", allow_pickle=False) as stored:
+    with np.load(_data("fashion_mnist.npz"), allow_pickle=False) as stored:
         train, test = (
             Part(stored[f"x_{name}"][..., None], stored[f"y_{name}"].astype(np.int64), tuple(CLOTHES.split()))
             for name in ("train", "test")
@@ -111,12 +125,12 @@ def _menagerie() -> tuple[Part, Part]:
 
 
 def _tiles() -> tuple[Part, Part]:
-    with np.load(DATA / "dcss_tiles32.npz", allow_pickle=False) as stored:
+    with np.load(_data("dcss_tiles32.npz"), allow_pickle=False) as stored:
         return divided(Part(stored["x"], stored["y"].astype(np.int64), tuple(stored["classes"].tolist())))
 
 
 def _flowers() -> tuple[Part, Part]:
-    images = open_images(DATA / "flowers64.zip")
+    images = open_images(_data("flowers64.zip"))
     assert images.labels is not None, "it has class folders"
     return divided(Part(np.asarray(images.values), np.asarray(images.labels), images.classes))
 

@@ -3,16 +3,22 @@
 import itertools
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from fromnoise.errors import UseError
+from fromnoise.evaluate.nearest import nearest
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import race_files
 from race_files import add_line, finished, lines
+from race_report import above, page
 from race_rivals import Rival, Settings, samples
+from race_scores import blocks, median, nearness, rows
 from race_tracks import TRACKS, Part, divided, set_aside
 from race_units import resume, train_to, weights_at
 
@@ -104,6 +110,51 @@ def test_a_finished_line_is_known_and_the_last_one_counts(tmp_path: Path, monkey
     assert [line["seconds"] for line in lines()] == [180, 600]
 
 
-def test_every_track_has_rising_budgets() -> None:
+def test_other_settings_do_not_go_on(tmp_path: Path) -> None:
+    part = pictures(20)
+    train_to(Rival(Settings(8, 1e-3, False), part, WIDTHS), tmp_path, 1.0, -1.0, counted().__next__)
+    with pytest.raises(UseError, match="batch"):
+        resume(Rival(Settings(4, 1e-3, False), part, WIDTHS), tmp_path, 0.0)
+
+
+def test_a_rival_passes_every_budget() -> None:
     for name, track in TRACKS.items():
-        assert track.name == name and list(track.budgets) == sorted(track.budgets)
+        assert track.name == name and track.of_rivals[-1] == track.longest
+        assert set(track.budgets) <= set(track.of_rivals)
+
+
+def test_copies_are_at_distance_zero_and_new_images_are_not() -> None:
+    train, test = divided(pictures(300))
+    heldout = nearest(rows(test), blocks(train))[0] / 2
+    copied = nearness(train.images[:60], train, test, heldout)
+    assert copied["samples"]["median"] == {"value": 0.0, "error": 0.0}
+    assert copied["copies"]["within"]["value"] == 1.0 and copied["copies"]["heldout_first"]["value"] == 0.0
+    fresh = nearness(test.images, train, test, heldout)
+    assert fresh["samples"] == fresh["heldout"] and fresh["copies"]["heldout_first"]["value"] == 1.0
+
+
+def test_the_error_of_a_median_is_that_of_theory() -> None:
+    values = np.random.default_rng(0).normal(3.0, 2.0, 40_000)
+    found = median(values)
+    assert found.error == pytest.approx(2.0 * np.sqrt(np.pi / 2 / 40_000), rel=0.3)
+    assert abs(found.value - 3.0) < 4 * found.error
+
+
+def a_line(entrant: str, minutes: float, kid: float) -> dict[str, Any]:
+    """What a report needs, with a floor of 1 +- 0.3 everywhere."""
+    floor, machine = {"value": 1.0, "error": 0.3}, {"cores": 2, "device": "cpu", "matrix_gflops_float32": 1.0}
+    scored = {name: {"value": kid, "error": 0.4} for name in ("kid", "frechet")}
+    scored |= {f"{name}_floor": floor for name in ("kid", "frechet")}
+    done = {"seconds": 60.0, "images_seen": 640, "sampler": "a sampler", "sampling_images_per_second": 5.0}
+    near = {"samples": {"median": floor}, "heldout": {"median": floor}}
+    facts = {"track": "tiles", "entrant": entrant, "minutes": minutes, "commit": "c", "torch": "t", "machine": machine}
+    return {**facts, **done, **scored, "nearest": near, "scored_on": 100}
+
+
+def test_a_report_subtracts_the_floor_and_compares_at_equal_minutes() -> None:
+    found = [a_line("diffusers", 3.0, 9.0), a_line("fromnoise", 3.0, 3.0), a_line("fromnoise", 1.0, 5.0)]
+    assert above(found[0], "kid") == {"value": 8.0, "error": pytest.approx(0.5)}
+    rows_of = [line for line in page(found).splitlines() if line.startswith(("| fromnoise", "| diffusers"))]
+    assert [row.split(" | ")[1] for row in rows_of] == ["1", "3", "3"]
+    assert "2.00 ± 0.50 | 2.00 ± 0.50 | 0.250" in rows_of[1] and "8.00 ± 0.50 | 8.00 ± 0.50 | 1.000" in rows_of[2]
+    assert "| 4.00 ± 0.50 | 4.00 ± 0.50 |  |" in rows_of[0]
