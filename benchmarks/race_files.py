@@ -20,7 +20,7 @@ from torch import Tensor
 from fromnoise.durable import append_line, read_lines, write_file
 from fromnoise.machine import probe
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 LINES = ROOT / "docs" / "race.jsonl"
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from fromnoise.durable import write_file
+from fromnoise.errors import UseError
 from fromnoise.evaluate.score import draw
 from fromnoise.images import open_images
 from fromnoise.model import ExactModel, Model, last
@@ -29,35 +30,39 @@ from race_tracks import N, Track
 
 
 def race_ours(track: Track, entrant: str, budgets: Sequence[float], stages: Sequence[str], again: bool) -> None:
-    """Budget by budget, what ``stages`` names."""
+    """Budget by budget, what ``stages`` names and is not done; what has a line is trained anew only ``again``."""
     for minutes in [0.0] if entrant == "local-patches" else budgets:
         at = track.work / entrant / f"{minutes:g}"
-        if finished(track.name, entrant, minutes) and not again:
-            continue
-        if "train" in stages and again:
-            shutil.rmtree(at, ignore_errors=True)
-        if "train" in stages and not (at / "trained.json").is_file():
+        trained, sampled, scored = (at / name for name in ("trained.json", "sampled.safetensors", "scored.json"))
+        known = trained.is_file() or finished(track.name, entrant, minutes)
+        if "train" in stages and (again or not known):
             train(track, at, minutes)
-        if "sample" in stages and not (at / "sampled.safetensors").is_file():
+        if "sample" in stages and trained.is_file() and not sampled.is_file():
             sample(track, at)
-        if "score" in stages and (at / "sampled.safetensors").is_file():
-            add_line(line(track, entrant, minutes, at))
+        if "score" in stages and sampled.is_file() and not scored.is_file():
+            add_line(found := line(track, entrant, minutes, at))
+            write_file(scored, json.dumps(found).encode())
 
 
 def train(track: Track, at: Path, minutes: float) -> None:
     """The command, its seconds and what came of it; nothing to do where there are no minutes."""
+    shutil.rmtree(at, ignore_errors=True)
     words = ["train", track.train, "--minutes", f"{minutes:g}", "--run", at / "run"]
     seconds = fromnoise(at, words) if minutes else 0.0
-    model = model_of(track, at) if minutes else None
-    facts = {
-        "seconds": seconds,
-        "images_seen": model.images_seen if model else 0,
-        "parameters": sum(each.numel() for each in model.denoiser.net.parameters()) if model else 0,
-        "command": said(words) if minutes else None,
-        **where(),
-    }
+    facts = {"seconds": seconds, "command": said(words) if minutes else None, **learned(track, at), **where()}
     write_file(at / "trained.json", json.dumps(facts).encode())
     print(f"{at.name} minutes: {seconds:.0f} s, {facts['images_seen']:,} images seen", flush=True)
+
+
+def learned(track: Track, at: Path) -> dict[str, int]:
+    """From how many images, and how many numbers."""
+    model = model_of(track, at)
+    if isinstance(model, ExactModel):
+        return {"images_seen": 0, "parameters": 0}
+    return {
+        "images_seen": model.images_seen,
+        "parameters": sum(each.numel() for each in model.denoiser.net.parameters()),
+    }
 
 
 def sample(track: Track, at: Path) -> None:
@@ -104,7 +109,9 @@ def fromnoise(at: Path, words: Sequence[object]) -> float:
     command = [sys.executable, "-m", "fromnoise", *map(str, words)]
     began = time.monotonic()
     with (at / f"{words[0]}.log").open("wb") as log:
-        subprocess.run(command, env={**os.environ, **caches}, stdout=log, stderr=log, check=True)
+        code = subprocess.run(command, env={**os.environ, **caches}, stdout=log, stderr=log).returncode
+    if code:
+        raise UseError(f"{said(words)} left with {code}: {log.name} tells why.")
     return time.monotonic() - began
 
 

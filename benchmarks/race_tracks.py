@@ -17,7 +17,7 @@ from fromnoise.errors import UseError
 from fromnoise.images import ValueSpec, encode_npz, open_images
 from fromnoise.menagerie import KINDS, Menagerie
 
-WORK = Path(__file__).parent / "results" / "race"
+WORK = Path(__file__).resolve().parent / "results" / "race"
 DATA = Path(os.environ.get("FROMNOISE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 N = 1024  # samples of each entrant
 SHARE = 0.2  # of a set without a test part of its own
