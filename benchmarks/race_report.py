@@ -63,7 +63,8 @@ def page(found: list[Line]) -> str:
         "",
         "Every distance is given above its floor: less the distance of 1,024 training images to the same scoring part.",
         "± one standard error. Nearest: median distance to the nearest training image (root mean square difference,",
-        "black to white being 1), beside that of the scoring part, which nobody trained on.",
+        "black to white being 1), beside that of the scoring part, which nobody trained on. In parts of diffusers': the",
+        "first distance over that of diffusers after the same minutes.",
         "",
         "![Scores against minutes](race.png)",
         "",
@@ -81,7 +82,7 @@ def table(own: list[Line], track: str) -> Iterator[str]:
     measures = [name for name in MEASURES if name in own[0]]
     floors = ", ".join(f"{MEASURES[name]} {number(own[0][f'{name}_floor'])}" for name in measures)
     titles = ["entrant", "minutes", "seconds", "images seen", *(MEASURES[name] for name in measures)]
-    titles += ["first of these, in parts of diffusers'", "samples/s", "nearest", "commit"]
+    titles += ["in parts of diffusers'", "samples/s", "nearest", "commit"]
     yield from ("", f"## {track}", "", f"Floors: {floors}; scored on {own[0]['scored_on']:,} images.", "")
     yield f"| {' | '.join(titles)} |"
     yield "| --- |" + " --- |" * (len(titles) - 1)
@@ -178,7 +179,7 @@ def samples_file(line: Line) -> Path:
 def sheets(shown: list[tuple[Line, Path]]) -> UInt8[np.ndarray, "H W 3"]:
     """A row a track, a column an entrant; under each what it is."""
     font, small = ImageFont.load_default(17), ImageFont.load_default(13)
-    side, margin, text = 8 * 66, 16, 78
+    side, margin, text = 8 * 66, 16, 84
     tracks = [track for track in TRACKS if any(line["track"] == track for line, _ in shown)]
     entrants = [each for each in COLOURS if any(line["entrant"] == each for line, _ in shown)]
     width, height = len(entrants) * (side + margin) + margin, len(tracks) * (side + text + margin) + margin
@@ -199,12 +200,13 @@ def sheets(shown: list[tuple[Line, Path]]) -> UInt8[np.ndarray, "H W 3"]:
 
 def minutes_of(line: Line) -> str:
     """For people."""
-    return f"{line['minutes']:g} minutes" if line["minutes"] else "untrained"
+    return f"minutes: {line['minutes']:g}" if line["minutes"] else "untrained"
 
 
 def label(line: Line) -> Iterator[str]:
     """What stands above a sheet: how it came about, and how it scored."""
     yield f"{line['images_seen']:,} images seen in {line['seconds']:.0f} s; numbers 0 to {SHEET - 1}, {line['sampler']}"
-    names = {"frechet_classifier": "classifier Frechet", "frechet": "Lite0 Frechet", "kid": "KID"}
+    names = {"frechet_classifier": "Frechet (classifier)", "frechet": "Frechet (Lite0)", "kid": "KID (Lite0)"}
     scored = [f"{said} {number(above(line, name))}" for name, said in names.items() if name in line]
-    yield f"above the floor: {', '.join(scored)}"
+    yield f"above the floor: {', '.join(scored[:2])}"
+    yield from scored[2:]
