@@ -32,7 +32,7 @@ from fromnoise.nets import HEAD, ImageSpec, Layer, TransformerSpec, UNetSpec, bu
 from fromnoise.noise import Condition
 from fromnoise.sample import Sampler
 
-LEVELS_MEAN = -0.9  # found on pictures whose sigma_data is 0.3 to 0.9
+LEVELS_MEAN = -1.2  # found on pictures whose sigma_data is 0.3 to 0.9
 NARROW = 0.3  # sigma_data below which pictures are centred and the levels lowered: what counts is how they vary
 STRATA = 8  # noise levels are reported in this many classes of equal probability
 
@@ -135,7 +135,7 @@ class Recipe(BaseModel):
     betas: tuple[float, float] = (0.9, 0.99)  # of Adam
     warmup_images: NonNegativeInt = 3_200  # both rates rise linearly over these
     anneal_from: float = Field(0.5, gt=0, lt=1)  # share of the run after which both rates fall linearly to zero
-    ema_relative_std: float = Field(0.07, gt=0, lt=0.28)  # length of the average, as a share of the run
+    ema_relative_std: float = Field(0.05, gt=0, lt=0.28)  # length of the average, as a share of the run
     dtype: Literal["bfloat16", "float32"] = "float32"  # of the products inside the net while training
     minutes: PositiveFloat | None = None  # the budget; None = images_total stands as it is
     images_total: PositiveInt  # the plan made before the first step
@@ -260,11 +260,11 @@ def _changed(net: UNetSpec, fields: Mapping[str, Any]) -> UNetSpec | Transformer
 def auto(pictures: Pictures, machine: Machine, minutes: float | None, **overrides: Any) -> Recipe:
     """The recipe for these pictures on this machine in this many minutes; ``overrides`` replace fields by name.
 
-    The width of the net grows with the budget: the widest one that still sees enough images to learn from is taken.
-    ``net`` may name some fields of the net only. minutes None needs images_total and takes the narrowest net.
+    The net grows with the budget: the largest of SIZES that still sees enough images to learn from is taken.
+    ``net`` may name some fields of the net only. minutes None needs images_total and takes the smallest net.
     Raises pydantic.ValidationError for an unknown or contradictory field.
     """
-    chosen = _affordable_net(pictures, machine, minutes) if minutes else net_of_width(WIDTHS[0], pictures)
+    chosen = _affordable_net(pictures, machine, minutes) if minutes else net_of_size(*SIZES[0][:2], pictures)
     net = _changed(chosen, overrides.pop("net", {}))
     fields = {
         "pictures": pictures,
@@ -282,48 +282,46 @@ def auto(pictures: Pictures, machine: Machine, minutes: float | None, **override
     return Recipe.model_validate(fields | overrides)
 
 
-MOST_POSITIONS = 24  # a side, of the first of the two levels that do most of the work
+MOST_POSITIONS = 12  # a side, of the coarsest level
 LONGEST_UNFOLDED = 64  # pixels a side; larger pictures are folded by patches of 2
-MOST_KEPT = 64  # channels of pixels and patches that the finest level is widened for
+MOST_KEPT = 64  # channels of pixels and patches that a net is widened for
 GPU_BATCH, GPU_MUON_RATE = 256, 0.02
 KEPT_SECONDS, KEPT_SHARE = 1.0, 0.03  # of the budget, for the end
 GUIDANCE = 1.25  # more of its class than it learned in a short run, and still as varied as the pictures (LOG.md)
-WIDTHS = (32, 48, 64, 96, 128, 192, 256)
+# (width, blocks a level, images it must see to beat the one before it): measured up to the third, LOG.md of 2026-11-23
+SIZES = (
+    (32, 1, 0),
+    (32, 2, 120_000),
+    (64, 1, 300_000),
+    (64, 2, 600_000),
+    (128, 2, 2_000_000),
+    (256, 2, 8_000_000),
+)
 
 
 def _affordable_net(pictures: Pictures, machine: Machine, minutes: float) -> UNetSpec:
-    choice = net_of_width(WIDTHS[0], pictures)
-    for width in WIDTHS[1:]:
-        wider = net_of_width(width, pictures)
-        if _expected_images(wider, pictures, machine, minutes) < 60_000 * (width / 32) ** 2:
-            break
-        choice = wider
-    return choice
+    nets = [(net_of_size(width, blocks, pictures), fewest) for width, blocks, fewest in SIZES]
+    return [net for net, fewest in nets if _expected_images(net, pictures, machine, minutes) >= fewest][-1]
 
 
-def net_of_width(width: int, pictures: Pictures) -> UNetSpec:
-    """The shape of net for pictures of this size.
+def net_of_size(width: int, blocks: int, pictures: Pictures) -> UNetSpec:
+    """The shape of net for pictures of this size: ``blocks`` at every level, each way.
 
-    Two levels of at most MOST_POSITIONS a side do the work; ``width``, at least 32, is that of the first of them. Finer
-    ones before them, for larger pictures, are half as wide or less: at every position there is little to know, but it
-    must not be lost, as it is where several pixels share a few channels. So the finest is wider where the pictures
-    have more channels than a screen, up to MOST_KEPT: beyond, neighbouring channels say nearly the same.
+    All levels are as wide as the finest but the coarsest, which is twice as wide; what a net has too little of is
+    channels for each pixel, not for the whole (LOG.md). The coarsest has at most MOST_POSITIONS a side. Pictures with
+    more channels than ``width`` widen the net, up to MOST_KEPT: beyond, neighbouring channels say nearly the same.
     """
     longer = max(pictures.height, pictures.width)
     patch = 1 if longer <= LONGEST_UNFOLDED else 2
-    fine = max(0, math.ceil(math.log2(longer / patch / MOST_POSITIONS)))
-    coarse = 2 if longer / patch / 2**fine > 7 else 1
-    finest = 16 * (width // 32) if fine else width
-    if pictures.channels > 4:
-        finest = max(finest, min(16 * math.ceil(pictures.channels * patch**2 / 16), MOST_KEPT))
+    levels = 1 + max(0, math.ceil(math.log2(longer / patch / MOST_POSITIONS)))
     return UNetSpec(
         channels=pictures.channels,
         classes=len(pictures.classes),
         numbers=len(pictures.numbers),
         patch=patch,
-        width=finest,
-        multipliers=(1,) * fine + (max(1, round(width / finest)), max(1, round(2 * width / finest)))[:coarse],
-        blocks=(1,) * (fine + coarse - 1) + (2,),
+        width=max(width, min(16 * math.ceil(pictures.channels * patch**2 / 16), MOST_KEPT)),
+        multipliers=(*[1] * (levels - 1), 2),
+        blocks=(blocks,) * levels,
     )
 
 
