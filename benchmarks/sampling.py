@@ -32,7 +32,7 @@ from fromnoise.run_folder import RunFolder
 from fromnoise.training import Trainer
 
 SIDE, CLASSES, MINUTES = 28, 10, 3.0
-ROUNDS, OURS, RIVALS, CALLS = 3, 256, 32, 20  # images a round
+ROUNDS, OURS, RIVALS, CALLS = 3, 128, 32, 20  # images a round
 
 
 def race_model(folder: Path, overrides: dict[str, Any]) -> Model:
