@@ -3,7 +3,7 @@
 All nets take their steps in turn in one process, medians of the steps: trust the ratios, not the absolute numbers. Run
 it alone on the machine. Operations count convolutions, linear layers and attention, three forward passes' worth.
 
-    python benchmarks/step.py                                    the recipe's nets of two widths at three sizes
+    python benchmarks/step.py                                    the recipe's first three nets at three sizes
     python benchmarks/step.py --side 28 --channels 1 --nets '[{}, {"width": 32, "multipliers": [1], "blocks": [2]}]'
     python benchmarks/step.py --profile docs/step-profile.json --label after
 """
@@ -24,11 +24,12 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from fromnoise.batches import Batch
 from fromnoise.images import ImageSet, open_images
 from fromnoise.machine import Machine, keep_memory, probe
-from fromnoise.recipe import Pictures, auto, net_of_width, training_flops
+from fromnoise.recipe import SIZES as NETS
+from fromnoise.recipe import Pictures, auto, net_of_size, training_flops
 from fromnoise.trainer import Trainer
 
 SIZES = ((28, 1), (32, 3), (64, 3))
-WIDTHS = (32, 64)
+SHAPES = [{"width": width, "blocks": blocks} for width, blocks, _ in NETS[:3]]
 WARM_UP = 3  # steps
 PROFILED = 6  # steps
 ENDLESS = 10**9  # images_seen
@@ -66,9 +67,9 @@ def pictures_of(side: int, channels: int) -> ImageSet:
 
 
 def trainer_of(images: ImageSet, machine: Machine, batch: int, net: dict[str, Any]) -> Trainer:
-    """``net``: fields that replace those of the recipe's; width, where alone, means the recipe's net of that width."""
+    """``net``: fields that replace those of the recipe's; width and a number of blocks mean its net of that size."""
     pictures = Pictures.of("menagerie", images)
-    fields = net_of_width(net["width"], pictures).model_dump() if set(net) == {"width"} else net
+    fields = net_of_size(**net, pictures=pictures).model_dump() if isinstance(net.get("blocks"), int) else net
     recipe = auto(pictures, machine, None, images_total=ENDLESS, batch=batch, net=fields)
     return Trainer(recipe, images, machine.device)
 
@@ -166,7 +167,7 @@ def keep_profile(file: Path, label: str, machine: Machine, batch: int, repeats: 
 def main() -> None:
     """Measure, print, append."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--nets", type=json.loads, default=[{"width": width} for width in WIDTHS])
+    parser.add_argument("--nets", type=json.loads, default=SHAPES)
     parser.add_argument("--side", type=int, help="of the pictures; without it, all of three sizes")
     parser.add_argument("--channels", type=int, default=3, choices=(1, 3))
     parser.add_argument("--batch", type=int, default=64)

@@ -144,7 +144,7 @@ class NetDenoiser:
         """
         c = self._coefficients(2.0 * torch.log(pair.alpha / pair.sigma))
         output, target = self.answer(pair)
-        error = (output - target).square().flatten(1).mean(1)
+        error = (output - target).square().mean(tuple(range(1, output.ndim)))
         return error * (weight * c.c_out**2).to(error.device, error.dtype)
 
     def answer(self, pair: NoisyPair) -> tuple[Float[Tensor, "b *shape"], Float[Tensor, "b *shape"]]:

@@ -271,6 +271,7 @@ def auto(pictures: Pictures, machine: Machine, minutes: float | None, **override
         "net": net,
         "minutes": minutes,
         "dtype": "bfloat16" if machine.bf16 else "float32",
+        "sampler": Sampler(steps=EVALUATIONS // 2 if pictures.classes else EVALUATIONS),  # guidance asks twice
         "guidance": GUIDANCE if pictures.classes else 1.0,  # numbers are followed without, and narrow the rest with it
         "centre": pictures.mean if pictures.sigma_data < NARROW else 0.0,
         "levels_mean": LEVELS_MEAN + min(0.0, math.log(pictures.sigma_data / NARROW)),
@@ -288,6 +289,7 @@ MOST_KEPT = 64  # channels of pixels and patches that a net is widened for
 GPU_BATCH, GPU_MUON_RATE = 256, 0.02
 KEPT_SECONDS, KEPT_SHARE = 1.0, 0.03  # of the budget, for the end
 GUIDANCE = 1.25  # more of its class than it learned in a short run, and still as varied as the pictures (LOG.md)
+EVALUATIONS = 12  # of the net for an image: 200 make none better (LOG.md)
 # (width, blocks a level, images it must see to beat the one before it): measured up to the third, LOG.md of 2026-11-23
 SIZES = (
     (32, 1, 0),

@@ -107,8 +107,11 @@ def sample(
     _require_sense(run, exact, local, weights, numbers, opening)
     import torch
 
+    from fromnoise.machine import keep_memory
+
     if threads:
         torch.set_num_threads(threads)
+    keep_memory()
     silent = quiet or as_json
     make = partial(_of_pictures, local=local, opening=opening, silent=silent) if exact else _of_run
     model, origin, folder = make(run, weights=weights or "ema", device=device)

@@ -81,11 +81,14 @@ def train(
 
 def train_session(session: "Session", display: Display, started: float) -> None:
     """Train with progress shown; leaves with 3 when stopped by a signal."""
+    from fromnoise.machine import keep_memory
+
     display.session(session)
     if session.finished:
         again = f"--minutes {2 * session.minutes:g}" if session.minutes else "a larger --images-seen in a new run"
         display.say(f"This run is finished, {session.images_seen:,} images seen. To go on: the same with {again}.")
         return
+    keep_memory()
     stop = threading.Event()
     last = None
     with _stopping_on_signals(stop), display.training(session) as show:

@@ -1,7 +1,7 @@
 """The parts the nets are made of."""
 
 import math
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -75,49 +75,12 @@ class Block(nn.Module):
 def modulated_silu(
     x: Float[Tensor, "b c h w"], scale: Float[Tensor, "b c 1 1"], shift: Float[Tensor, "b c 1 1"]
 ) -> Float[Tensor, "b c h w"]:
-    """silu(norm(x) (1 + scale) + shift), of x's dtype; the norm is over GROUP channels of an image."""
-    if x.device.type == "cpu":
-        return cast(Tensor, _ModulatedSilu.apply(x, scale, shift))
-    normal = functional.group_norm(x.float(), x.shape[1] // GROUP, eps=EPSILON)
-    return functional.silu(normal * (1.0 + scale) + shift).to(x.dtype)
+    """silu(norm(x) (1 + scale) + shift), of x's dtype; the norm is over GROUP channels of an image.
 
-
-class _ModulatedSilu(torch.autograd.Function):
-    """The same on a processor, in float32: to broadcast over few channels in bfloat16 takes several times as long.
-
-    Beside two numbers a group only the arguments are kept for the way back, in their own dtype. There norm, scale and
-    shift are one factor and one term per channel of an image.
+    In float32, as over few channels a processor broadcasts several times faster than in bfloat16.
     """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        (b, c, h, w), dtype = x.shape, torch.promote_types(x.dtype, torch.float32)
-        out, mean, rstd = torch.native_group_norm(x.to(dtype), None, None, b, c, h * w, c // GROUP, EPSILON)
-        ctx.save_for_backward(x, scale, shift, mean, rstd)
-        out.mul_(1.0 + scale.to(dtype)).add_(shift)
-        return functional.silu(out, inplace=True).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        x, scale, shift, mean, rstd = ctx.saved_tensors
-        mean, rstd, grouped = mean[..., None], rstd[..., None], (*mean.shape, GROUP)
-        wide = x.to(mean.dtype)
-        factor = (1.0 + scale.to(mean.dtype)).view(grouped) * rstd
-        term = shift.view(grouped) - factor * mean
-        inner = torch.addcmul(term.view(scale.shape), wide, factor.view(scale.shape))
-        change = torch.ops.aten.silu_backward(gradient.to(mean.dtype), inner)
-        by_shift = change.sum((2, 3)).view(grouped)
-        by_scale = (torch.mul(change, wide, out=inner).sum((2, 3)).view(grouped) - mean * by_shift) * rstd
-        of_x = -(factor * by_scale).mean(2, keepdim=True) * rstd / x[0, 0].numel()
-        of_one = -(factor * by_shift).mean(2, keepdim=True) / x[0, 0].numel() - of_x * mean
-        spread = torch.addcmul(_per_channel(of_one, scale), wide, _per_channel(of_x, scale), out=inner)
-        by_x = spread.addcmul_(change, factor.view(scale.shape)).to(x.dtype)
-        return by_x, by_scale.view(scale.shape).to(scale.dtype), by_shift.view(scale.shape).to(shift.dtype)
-
-
-def _per_channel(groups: Float[Tensor, "b g 1"], like: Float[Tensor, "b c 1 1"]) -> Float[Tensor, "b c 1 1"]:
-    """The number of a group for each of its channels."""
-    return groups.expand(-1, -1, GROUP).reshape(like.shape)
+    normal = functional.group_norm(x.float(), x.shape[1] // GROUP, eps=EPSILON)
+    return functional.silu(torch.addcmul(shift.float(), normal, 1.0 + scale.float())).to(x.dtype)
 
 
 def zero_start(layer: Layer) -> Layer:
