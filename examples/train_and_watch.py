@@ -8,7 +8,7 @@ session = open_session(
     "menagerie:400",
     run="runs/watched",
     size=(16, 16),
-    overrides={"images_total": 1600, "net": {"width": 16, "blocks": (1, 1)}},
+    overrides={"images_total": 1600, "net": {"width": 16, "multipliers": (1, 2), "blocks": (1, 1)}},
 )
 for step in session.fit():
     if step.sheet:

@@ -22,7 +22,12 @@ from fromnoise.run_folder import RunFolder
 from tiny import newest, one_thread, require_equal
 
 PICTURES = ("menagerie:40", "--size", "16")
-RECIPE = {"net": {"width": 16, "blocks": [1, 1], "patch": 2}, "batch": 16, "dtype": "float32", "sampler": {"steps": 2}}
+RECIPE = {
+    "net": {"width": 16, "multipliers": [1, 2], "blocks": [1, 1], "patch": 2},
+    "batch": 16,
+    "dtype": "float32",
+    "sampler": {"steps": 2},
+}
 IMAGES = 1280  # 80 steps, a save every eighth
 PATIENCE = 120.0  # seconds until a test gives a command up
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals of this kind are not sent on Windows")

@@ -59,7 +59,7 @@ def alone() -> Iterator[None]:
         ({"anneal_from": 1.0}, ("anneal_from", "1")),
         ({"ema_relative_std": 0.3}, ("ema_relative_std", "0.28")),
         ({"images_total": 0}, ("images_total", "0")),
-        ({"net": {"blocks": [2]}}, ("multipliers", "blocks")),
+        ({"net": {"blocks": [2, 2]}}, ("multipliers", "blocks")),
         ({"shown": pictures(classes=()), "guidance": 2.0}, ("guidance", "pictures.classes", "pictures.numbers")),
     ],
 )
@@ -107,10 +107,10 @@ def test_it_survives_json_and_cannot_be_changed() -> None:
 
 @pytest.mark.parametrize("minutes", [0.05, 3.0, 60.0])
 def test_the_same_inputs_give_the_same_recipe_and_stay_as_they_are(minutes: float) -> None:
-    overrides: dict[str, Any] = {"net": {"blocks": (1, 2)}, "seed": 3}
+    overrides: dict[str, Any] = {"net": {"multipliers": (1, 2), "blocks": (1, 2)}, "seed": 3}
     first = auto(pictures(), MACHINE, minutes, **overrides)
     assert auto(pictures(), MACHINE, minutes, **overrides) == first
-    assert overrides == {"net": {"blocks": (1, 2)}, "seed": 3}
+    assert overrides == {"net": {"multipliers": (1, 2), "blocks": (1, 2)}, "seed": 3}
     assert (first.seed, first.net.blocks, first.minutes) == (3, (1, 2), minutes)
 
 

@@ -17,7 +17,7 @@ from fromnoise.session import Session, open_session
 from fromnoise.training import TrainStep
 
 MACHINE = Machine(2, 2**33, "cpu", "a fixed machine", 1, False, 5.0, 10.0, torch.__version__)
-NET = {"width": 16, "blocks": [1, 1], "patch": 2}
+NET = {"width": 16, "multipliers": [1, 2], "blocks": [1, 1], "patch": 2}
 FIELDS = {"net": NET, "batch": 16, "dtype": "float32", "sampler": {"steps": 2}, "images_total": 320}
 
 
