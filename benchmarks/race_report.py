@@ -1,4 +1,4 @@
-"""docs/race.md, its curves and its sheets, made of the lines and, the sheets, of the samples that lie beside them."""
+"""The end of docs/speed.md, its curves and sheets, made of the lines; the sheets of the samples that lie beside them."""
 
 import io
 import math
@@ -24,13 +24,14 @@ MEASURES = {
     "frechet": "Frechet distance, Lite0",
     "kid": "kernel distance (KID), Lite0",
 }
+MARK = "## The race"
 SHEET, OF = 64, 3.0  # images on a sheet, and the minutes they are of
 
 
 def report(docs: Path) -> None:
-    """Write all three; the sheets only where the samples are."""
-    found = lines()
-    write_file(docs / "race.md", page(found).encode())
+    """Write all three; of the page what follows MARK, and the sheets only where the samples are."""
+    found, text = lines(), docs / "speed.md"
+    write_file(text, (text.read_text().split(MARK)[0] + page(found)).encode())
     write_file(docs / "race.png", png(curves(found)))
     shown = [(line, path) for line in found if of_sheet(line) and (path := samples_file(line)).is_file()]
     if shown:
@@ -55,7 +56,7 @@ def ordered(found: list[Line], track: str) -> list[Line]:
 def page(found: list[Line]) -> str:
     """Markdown."""
     head = [
-        "# The race",
+        MARK,
         "",
         "Same images, same minutes of wall clock, same machine, entrants in turn and alone on it; start-up, imports",
         "and packing are inside the clock. 1,024 samples each by the entrant's own sampler. Made of `race.jsonl` by",
@@ -83,7 +84,7 @@ def table(own: list[Line], track: str) -> Iterator[str]:
     floors = ", ".join(f"{MEASURES[name]} {number(own[0][f'{name}_floor'])}" for name in measures)
     titles = ["entrant", "minutes", "seconds", "images seen", *(MEASURES[name] for name in measures)]
     titles += ["in parts of diffusers'", "samples/s", "nearest", "commit"]
-    yield from ("", f"## {track}", "", f"Floors: {floors}; scored on {own[0]['scored_on']:,} images.", "")
+    yield from ("", f"### {track}", "", f"Floors: {floors}; scored on {own[0]['scored_on']:,} images.", "")
     yield f"| {' | '.join(titles)} |"
     yield "| --- |" + " --- |" * (len(titles) - 1)
     for line in own:
