@@ -52,7 +52,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--slice", type=float, default=1e6, help="minutes after which a rival stops until next time")
     parser.add_argument("--stage", choices=STAGES, nargs="+", default=STAGES, help="what to do, all by default")
     parser.add_argument("--again", action="store_true", help="fromnoise: do what is finished once more")
-    parser.add_argument("--report", action="store_true", help="make the end of docs/speed.md and its pictures of the lines")
+    parser.add_argument("--report", action="store_true", help="make the end of docs/speed.md and its pictures")
     asked = parser.parse_args()
     if not asked.report and not (asked.track and asked.entrant):
         parser.error("give --track and --entrant, or --report")

@@ -1,4 +1,4 @@
-"""The end of docs/speed.md, its curves and sheets, made of the lines; the sheets of the samples that lie beside them."""
+"""The end of docs/speed.md, its curves and its sheets: made of the lines, the sheets of the samples beside them."""
 
 import io
 import math

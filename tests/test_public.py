@@ -18,7 +18,7 @@ ALONE = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # threads that wait fo
 PUBLIC = {
     "open_images", "ImageSet", "Menagerie",
     "SCHEDULES", "Condition", "NoisyPair", "corrupt", "walk",
-    "MLP", "MLPSpec", "UNet", "UNetSpec",
+    "MLP", "MLPSpec", "UNet", "UNetSpec", "Transformer", "TransformerSpec",
     "Denoiser", "EnergyModel", "NetDenoiser", "Guidance", "GaussianMixture", "Empirical", "LocalPatches",
     "GRIDS", "STEPPERS", "Sampler", "Step", "trajectory",
     "probe", "Recipe", "Model", "Samples", "load", "TrainStep", "fit", "open_session", "train",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fromnoise.machine import probe
     from fromnoise.menagerie import Menagerie
     from fromnoise.model import Model, Samples
-    from fromnoise.nets import MLP, MLPSpec, UNet, UNetSpec
+    from fromnoise.nets import MLP, MLPSpec, Transformer, TransformerSpec, UNet, UNetSpec
     from fromnoise.noise import SCHEDULES, Condition, NoisyPair, corrupt, walk
     from fromnoise.recipe import Recipe
     from fromnoise.run_folder import load
@@ -35,6 +35,8 @@ _ROOM_OF = {
     "walk": "noise",
     "MLP": "nets",
     "MLPSpec": "nets",
+    "Transformer": "nets",
+    "TransformerSpec": "nets",
     "UNet": "nets",
     "UNetSpec": "nets",
     "Denoiser": "denoise",
@@ -83,6 +85,8 @@ __all__ = [
     "Samples",
     "Step",
     "TrainStep",
+    "Transformer",
+    "TransformerSpec",
     "UNet",
     "UNetSpec",
     "__version__",

@@ -49,7 +49,10 @@ class Muon(Optimizer):
     def _ahead(self, weights: list[nn.Parameter], momentum: float) -> Float[Tensor, "b m n"]:
         """Nesterov's momentum of weights of one shape, their averages brought up to date."""
         averages = [_matrix(self.state[w]["momentum"], w) for w in weights]
-        gradient, average = torch.stack([_matrix(w.grad, w) for w in weights]), torch.stack(averages)
+        gradient, average = (
+            torch.stack([_matrix(w.grad, w) for w in weights if w.grad is not None]),
+            torch.stack(averages),
+        )
         average.lerp_(gradient, 1.0 - momentum)
         torch._foreach_copy_(averages, list(average.unbind(0)))
         return gradient.lerp_(average, momentum)
