@@ -182,7 +182,7 @@ def test_files_keep_the_kind_of_the_pictures_and_the_sheet_is_for_the_eye(
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (("--sampler", "adaptive", "--tolerance", 0.1), "--steps 2 --grid inner --tolerance 0.1"),
+        (("--sampler", "adaptive", "--tolerance", 0.1), "--steps 2 --grid log-snr --tolerance 0.1"),
         (("--sampler", "heun", "--steps", 3, "--corrections", 1), "--churn 0.0 --corrections 1"),
         (("--sampler", "unipc-2", "--steps", 3), "--sampler unipc-2 --steps 3 --grid inner --out"),
     ],

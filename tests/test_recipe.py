@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from fromnoise.denoise import noise_ratio
 from fromnoise.errors import UseError
 from fromnoise.images import open_images
 from fromnoise.machine import Machine
 from fromnoise.nets import UNetSpec
+from fromnoise.noise import EDM
 from fromnoise.recipe import (
     GPU_BATCH,
     GPU_MUON_RATE,
@@ -31,6 +33,7 @@ from fromnoise.recipe import (
     revised_total,
     training_flops,
 )
+from fromnoise.sample import Sampler
 from tiny import MACHINE, one_thread, pictures, recipe
 
 FAST = Machine(2, 2**33, "cpu", "ten times as fast", 1, True, 50.0, 100.0, MACHINE.torch_version)
@@ -173,6 +176,20 @@ def test_no_channel_of_a_pixel_must_share_the_finest_level(width: int, side: int
     assert (net.multipliers, net.blocks) == (plain.multipliers, plain.blocks)
     if folded <= width:
         assert net.width == width
+
+
+@pytest.mark.parametrize(("classes", "fields"), [(("cat", "dog"), {}), (("cat", "dog"), {"guidance": 1.0}), ((), {})])
+def test_an_image_takes_twelve_evaluations_guided_or_not(classes: tuple[str, ...], fields: dict[str, float]) -> None:
+    made = auto(pictures(classes=classes), MACHINE, 1.0, **fields)
+    assert made.sampler.steps * (1 if made.guidance == 1.0 else 2) == 12 and made.sampler.grid == "inner"
+    changed = auto(pictures(classes=classes), MACHINE, 1.0, **fields, sampler={"steps": 3}).sampler
+    assert (changed.steps, changed.grid) == (3, "inner")
+    assert auto(pictures(), MACHINE, 1.0, sampler={"stepper": "adaptive"}).sampler == Sampler("adaptive", 2)
+
+
+def test_pictures_that_vary_little_are_sampled_down_to_noise_below_that() -> None:
+    narrow = auto(pictures(sigma_data=0.03), MACHINE, 1.0).sampler.times(EDM())
+    assert noise_ratio(EDM().log_snr(narrow[-2])) < 0.03 / 10
 
 
 def test_noise_is_measured_by_what_the_pictures_vary_by() -> None:

@@ -6,7 +6,7 @@ Progress is counted in images_seen. A time budget becomes a plan, the total of i
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -128,7 +128,7 @@ class Recipe(BaseModel):
         0.1, ge=0, lt=1
     )  # share of training images shown without class and numbers; each number, too
     batch: PositiveInt = 64
-    muon_rate: PositiveFloat = 0.01  # of Muon, which moves the convolutions between the first and the last
+    muon_rate: PositiveFloat = 0.01  # of Muon, which moves the matrices that a net names
     momentum: float = Field(0.95, ge=0, lt=1)  # of Muon
     weight_decay: float = Field(0.1, ge=0)  # of Muon
     learning_rate: PositiveFloat = 4e-3  # of Adam, which moves all the rest
@@ -261,18 +261,20 @@ def auto(pictures: Pictures, machine: Machine, minutes: float | None, **override
     """The recipe for these pictures on this machine in this many minutes; ``overrides`` replace fields by name.
 
     The net grows with the budget: the largest of SIZES that still sees enough images to learn from is taken.
-    ``net`` may name some fields of the net only. minutes None needs images_total and takes the smallest net.
+    ``net`` and ``sampler`` may name some fields of theirs only. minutes None needs images_total and takes the smallest
+    net.
     Raises pydantic.ValidationError for an unknown or contradictory field.
     """
     chosen = _affordable_net(pictures, machine, minutes) if minutes else net_of_size(*SIZES[0][:2], pictures)
     net = _changed(chosen, overrides.pop("net", {}))
+    guidance = overrides.get("guidance", GUIDANCE if pictures.classes else 1.0)
     fields = {
         "pictures": pictures,
         "net": net,
         "minutes": minutes,
         "dtype": "bfloat16" if machine.bf16 else "float32",
-        "sampler": Sampler(steps=EVALUATIONS // 2 if pictures.classes else EVALUATIONS),  # guidance asks twice
-        "guidance": GUIDANCE if pictures.classes else 1.0,  # numbers are followed without, and narrow the rest with it
+        "guidance": guidance,
+        "sampler": _sampler(pictures, guidance, overrides.pop("sampler", {})),
         "centre": pictures.mean if pictures.sigma_data < NARROW else 0.0,
         "levels_mean": LEVELS_MEAN + min(0.0, math.log(pictures.sigma_data / NARROW)),
     }
@@ -288,7 +290,7 @@ LONGEST_UNFOLDED = 64  # pixels a side; larger pictures are folded by patches of
 MOST_KEPT = 64  # channels of pixels and patches that a net is widened for
 GPU_BATCH, GPU_MUON_RATE = 256, 0.02
 KEPT_SECONDS, KEPT_SHARE = 1.0, 0.03  # of the budget, for the end
-GUIDANCE = 1.25  # more of its class than it learned in a short run, and still as varied as the pictures (LOG.md)
+GUIDANCE = 1.25  # by class: more of it than a short run learned, as varied as the pictures; not by numbers (LOG.md)
 EVALUATIONS = 12  # of the net for an image: 200 make none better (LOG.md)
 # (width, blocks a level, images it must see to beat the one before it): measured up to the third, LOG.md of 2026-11-23
 SIZES = (
@@ -304,6 +306,16 @@ SIZES = (
 def _affordable_net(pictures: Pictures, machine: Machine, minutes: float) -> UNetSpec:
     nets = [(net_of_size(width, blocks, pictures), fewest) for width, blocks, fewest in SIZES]
     return [net for net, fewest in nets if _expected_images(net, pictures, machine, minutes) >= fewest][-1]
+
+
+def _sampler(pictures: Pictures, guidance: float, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """EVALUATIONS of the net, two a step under guidance, at the noise levels of pictures that vary as most do.
+
+    ``fields`` replace its own by name.
+    """
+    steps = EVALUATIONS if guidance == 1.0 else EVALUATIONS // 2
+    own = Sampler() if pictures.sigma_data < NARROW else Sampler(steps=steps, grid="inner")
+    return asdict(own.changed(fields.get("stepper"))) | dict(fields)
 
 
 def net_of_size(width: int, blocks: int, pictures: Pictures) -> UNetSpec:

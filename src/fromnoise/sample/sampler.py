@@ -47,8 +47,8 @@ class Sampler:
     """
 
     stepper: str = "dpm-2m"
-    steps: int = 12
-    grid: str = "inner"
+    steps: int = 16
+    grid: str = "log-snr"
     eta: float = 0.0
     churn: float = 0.0
     tolerance: float | None = None
