@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fromnoise import keyed
+from fromnoise import batches, keyed
 from fromnoise.batches import (
     PLACES,
     TOGETHER,
@@ -158,6 +158,19 @@ def test_the_feed_gives_the_batch_of_every_position_and_begins_at_any(images: Im
         assert batch.images_seen == seen and np.array_equal(batch.indices, again.indices)
         assert torch.equal(batch.pair.x_t, again.pair.x_t) and torch.equal(batch.pair.t, again.pair.t)
         assert torch.allclose(batch.log_snr, EDM.log_snr(batch.pair.t), rtol=1e-12, atol=1e-12)
+
+
+def test_only_cuda_is_sent_float64(images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MPS has none."""
+    sent: list[torch.dtype] = []
+
+    def note(tensor: Tensor, device: str) -> Tensor:
+        sent.append(tensor.dtype)
+        return tensor
+
+    monkeypatch.setattr(batches, "_sent", note)
+    batch_at(recipe_of(images), images, EDM, "cpu", 0)
+    assert torch.float32 in sent and torch.float64 not in sent
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that CUDA can use")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fromnoise import model as rooms
+from fromnoise.denoise import NetDenoiser
 from fromnoise.images import open_images
 from fromnoise.machine import has_bf16
 from fromnoise.model import Model, build_denoiser, build_net
@@ -61,7 +62,7 @@ def test_a_ready_net_keeps_the_weights_it_was_made_of_and_leaves_the_net_alone()
 
 def test_samples_in_bfloat16_are_those_in_float32_within_levels_of_8_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a net with random weights, which is rougher than any trained one: docs/sample.md has the figures of those."""
-    told = recipe(sampler={"steps": 8})
+    told = recipe(sampler={"steps": 8}, dtype="bfloat16")
     spec = open_images("menagerie:16", size=(8, 8)).spec
     model = Model(told, spec, build_denoiser(told, awake(build_net(told))), 0, "ema", "")
     found = {}
@@ -80,6 +81,20 @@ def test_what_asks_for_exactness_is_answered_in_float32() -> None:
     assert {weight.dtype for weight in model.denoiser.net.parameters()} == {torch.float32}  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("device_has_it", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_sampling_is_in_bfloat16_only_where_training_is(
+    dtype: str, device_has_it: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms, "has_bf16", lambda device: device_has_it)
+    told = recipe(dtype=dtype)
+    spec = open_images("menagerie:16", size=(8, 8)).spec
+    quick = Model(told, spec, build_denoiser(told, build_net(told)), 0, "ema", "").quick
+    assert isinstance(quick, NetDenoiser) and isinstance(quick.net, nn.Module)
+    found = {part.weight.dtype for part in quick.net.modules() if isinstance(part, nn.Conv2d)}
+    assert found == {torch.bfloat16 if device_has_it and dtype == "bfloat16" else torch.float32}
+
+
 def test_bfloat16_is_asked_of_the_device_itself() -> None:
     assert has_bf16("mps") is False and isinstance(has_bf16("cpu"), bool)
 
@@ -93,3 +108,12 @@ def test_a_recorded_net_answers_as_the_net_at_every_shape() -> None:
         for condition in (Condition(torch.zeros(n, dtype=torch.long, device="cuda")), Condition()):
             with torch.no_grad():
                 torch.testing.assert_close(made(x, number, condition), net(x, number, condition), rtol=0, atol=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_net_recorded_without_gradients_to_come_is_asked_with_them_later() -> None:
+    made = ready(awake(UNet(SPEC)).cuda(), torch.float32, "cuda")
+    x, number = torch.randn(2, 3, 8, 8, device="cuda"), torch.randn(2, device="cuda")
+    with torch.inference_mode():
+        first = made(x, number, Condition())
+    torch.testing.assert_close(made(x, number, Condition()), first.clone(), rtol=0, atol=0)

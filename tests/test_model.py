@@ -65,6 +65,13 @@ def test_an_image_is_the_same_alone_and_among_others(model: Model, stepper: str)
         assert not near(single, among[(number + 2) % 6])
 
 
+@pytest.mark.parametrize(("side", "count"), [(32, 256), (64, 256), (256, 16), (2048, 1)])
+def test_a_gpu_takes_fewer_large_images_together(model: Model, side: int, count: int) -> None:
+    told = recipe(pictures(height=side, width=side))
+    assert Model(told, model.spec, model.denoiser, 0, "ema", "", "cuda").together == count
+    assert Model(told, model.spec, model.denoiser, 0, "ema", "", "cpu").together == BATCH
+
+
 def test_batches_join_without_a_seam(model: Model) -> None:
     told: list[tuple[int, int]] = []
     count = BATCH + 3

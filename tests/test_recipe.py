@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -249,6 +250,12 @@ def test_the_cost_of_an_image_grows_with_its_positions() -> None:
     assert three - two == two - one > 0
     lighter = UNetSpec.model_validate(spec.model_dump() | {"patch": 2})
     assert training_flops(lighter, 8, 8) < one
+
+
+def test_counting_the_cost_leaves_the_generator_where_it_was() -> None:
+    before = torch.random.get_rng_state()
+    training_flops(UNetSpec(channels=5, patch=1, width=16, multipliers=(1,), blocks=(1,)), 8, 8)
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 # --- where things fall ---

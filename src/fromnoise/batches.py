@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What one training step is shown, every tensor of ``pair`` on the device that trains."""
+    """What one training step is shown; ``pair`` is on the device that trains, but its float64 tensors only on CUDA."""
 
     images_seen: int  # before it
     indices: Int64[np.ndarray, " b"]  # of the images in their set
@@ -62,9 +62,11 @@ def batch_at(recipe: Recipe, images: ImageSet, schedule: Schedule, device: str, 
     """The batch that begins at ``images_seen``."""
     indices = training_indices(recipe, images.train, images_seen)
     pair = training_pair(recipe, images, indices, images_seen, schedule, device)
-    t, alpha, sigma = (_sent(each, device) for each in (pair.t, pair.alpha, pair.sigma))
-    log_snr = 2.0 * torch.log(pair.alpha / pair.sigma)
-    return Batch(images_seen, indices, log_snr, replace(pair, t=t, alpha=alpha, sigma=sigma))
+    log_snr = pair.log_snr
+    if device.startswith("cuda"):  # where a recorded step reads them; MPS has no float64
+        t, alpha, sigma = (_sent(each, device) for each in (pair.t, pair.alpha, pair.sigma))
+        pair = replace(pair, t=t, alpha=alpha, sigma=sigma)
+    return Batch(images_seen, indices, log_snr, pair)
 
 
 def ahead(make: Callable[[int], T], positions: Iterator[int], most: int) -> Generator[T, None, None]:

@@ -142,14 +142,14 @@ class NetDenoiser:
         The error is taken at the net's own output, where it is of order one at every noise level; the factor
         c_out**2 that this leaves out is put back in float64 together with the weight.
         """
-        c = self._coefficients(2.0 * torch.log(pair.alpha / pair.sigma))
+        c = self._coefficients(pair.log_snr)
         output, target = self.answer(pair)
         error = (output - target).square().mean(tuple(range(1, output.ndim)))
         return error * (weight * c.c_out**2).to(error.device, error.dtype)
 
     def answer(self, pair: NoisyPair) -> tuple[Float[Tensor, "b *shape"], Float[Tensor, "b *shape"]]:
         """The net's own output F, and what it should have been: (x0 - c_skip z) / c_out."""
-        log_snr = 2.0 * torch.log(pair.alpha / pair.sigma)
+        log_snr = pair.log_snr
         c = self._coefficients(log_snr)
         z = pair.x_t / spread(pair.alpha, pair.x_t) - self.centre
         target = (pair.x0 - self.centre - spread(c.c_skip, z) * z) / spread(c.c_out, z)

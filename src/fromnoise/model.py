@@ -23,7 +23,8 @@ from fromnoise.noise import EDM, SCHEDULES, Condition
 from fromnoise.recipe import Pictures, Recipe
 from fromnoise.sample import Sampler, Step, start_noise
 
-BATCH, GPU_BATCH = 64, 256  # images that pass through a denoiser together
+BATCH, GPU_BATCH = 64, 256  # images that pass through a denoiser together, at most
+MOST_PIXELS = 2**20  # of all of these on a GPU: 256 of 64x64
 MOST_VALUES = 2**28  # of a set that is a denoiser: 1 GiB as float32
 MOST_COMPARED = 2**22  # pixels of a class that local patches are of: 64 images of 16 unguided steps take a minute
 
@@ -257,16 +258,21 @@ class Model(Maker):
 
     @cached_property
     def quick(self) -> Denoiser:
-        """``denoiser`` with the weights it has when this is first asked for, in bfloat16 where the device has that."""
+        """``denoiser`` with the weights it has when this is first asked for.
+
+        In bfloat16 where it is trained so and the device has that.
+        """
         if not isinstance(self.denoiser, NetDenoiser):
             return self.denoiser
-        dtype = torch.bfloat16 if has_bf16(self.device) else torch.float32
+        dtype = self.recipe.inner_dtype if has_bf16(self.device) else torch.float32
         return replace(self.denoiser, net=ready(self.denoiser.net, dtype, self.device))
 
     @property
     def together(self) -> int:
-        """Images that pass through the net at a time: on a GPU more, as a call costs it the same for few."""
-        return GPU_BATCH if self.device.startswith("cuda") else BATCH
+        """Images that pass through the net at a time: small ones on a GPU more, as a call costs it the same for few."""
+        if not self.device.startswith("cuda"):
+            return BATCH
+        return max(1, min(GPU_BATCH, MOST_PIXELS // (self.pictures.height * self.pictures.width)))
 
     def under(self, schedule: str) -> "Model":
         """The same model sampled under another schedule, by name."""

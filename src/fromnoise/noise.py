@@ -197,6 +197,11 @@ class NoisyPair:
     x_t: Float[Tensor, "b *shape"]  # alpha x0 + sigma eps
     condition: Condition
 
+    @property
+    def log_snr(self) -> Float[Tensor, " b"]:
+        """float64; inf at t = 0."""
+        return 2.0 * torch.log(self.alpha / self.sigma)
+
 
 def spread(value: Float[Tensor, "*b"], like: Float[Tensor, "b *shape"]) -> Tensor:
     """A number, or one per image, ready to multiply ``like``: its dtype and device, shape () or (B, 1, ..., 1)."""

@@ -232,7 +232,9 @@ def training_flops(spec: UNetSpec | TransformerSpec, height: int, width: int) ->
 @lru_cache
 def _counted(spec: UNetSpec | TransformerSpec, height: int, width: int) -> int:
     """Operations of one forward pass."""
-    net, total = build(spec), 0
+    total = 0
+    with torch.random.fork_rng(devices=[]):  # counting must not move the generator of whoever asks
+        net = build(spec)
 
     def count(layer: nn.Module, inputs: Any, output: Tensor) -> None:
         nonlocal total

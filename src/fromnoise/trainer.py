@@ -24,7 +24,6 @@ from fromnoise.errors import NonFinite
 from fromnoise.images import ImageSet
 from fromnoise.model import Model, build_denoiser, build_net
 from fromnoise.muon import Muon
-from fromnoise.nets import Transformer
 from fromnoise.noise import SCHEDULES, NoisyPair
 from fromnoise.recipe import Recipe, training_flops
 from fromnoise.replay import Replayed
@@ -57,8 +56,8 @@ class Trainer:
         self.recipe, self.images, self.device = recipe, images, device
         self.net, self.average = build_net(recipe).to(device), build_net(recipe).to(device).requires_grad_(False)
         trained: Any = self.net
-        if isinstance(self.net, Transformer) and compiles(recipe, device):
-            trained = self.net.compiled()
+        if compiles(recipe, device):
+            trained = trained.compiled()
         self.denoiser = build_denoiser(recipe, trained, recipe.inner_dtype)
         self.weights, self.ema = dict(self.net.named_parameters()), dict(self.average.named_parameters())
         matrices = self.net.matrices
@@ -92,8 +91,8 @@ class Trainer:
 
     def _step(self, pair: NoisyPair) -> Float[Tensor, " n"]:
         """The losses and the largest norm of a gradient: NaN or infinite where any of them is."""
-        log_snr = 2.0 * torch.log(pair.alpha / pair.sigma)
-        losses = self.denoiser.loss(pair, WEIGHTINGS[self.recipe.weighting](log_snr, self.recipe.pictures.sigma_data))
+        weight = WEIGHTINGS[self.recipe.weighting](pair.log_snr, self.recipe.pictures.sigma_data)
+        losses = self.denoiser.loss(pair, weight)
         losses.mean().backward()
         norms = torch._foreach_norm([weight.grad for weight in self.weights.values() if weight.grad is not None])
         for optimizer in (self.muon, self.adam):

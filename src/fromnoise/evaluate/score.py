@@ -103,8 +103,8 @@ def draw(
     if model.classes and images.labels is not None:
         labels = images.labels[images.train[np.arange(n) * len(images.train) // n]]
     out = np.empty((n, *model.shape[1:], model.shape[0]), model.spec.dtype)
-    for start in range(0, n, BATCH):
-        part = slice(start, min(start + BATCH, n))
+    for start in range(0, n, model.together):
+        part = slice(start, min(start + model.together, n))
         steps = model.trajectory(
             range(part.start, part.stop), seed=seed, labels=None if labels is None else labels[part]
         )

@@ -61,33 +61,35 @@ class Autocast(nn.Module):
 class Recorded(nn.Module):
     """A net on a GPU: what it launches is recorded once for each shape of its input, then replayed as one CUDA graph.
 
-    Each holds memory, so beyond MOST_SHAPES (a sampler of adaptive steps meets many) the net is asked plainly.
-    Its weights must not need gradients.
+    A shape of another dtype is another. Each holds memory, so beyond MOST_SHAPES (a sampler of adaptive steps meets
+    many) the net is asked plainly. Its weights must not need gradients.
     """
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        self.net, self.recordings = net, dict[tuple[torch.Size | None, ...], _Recording]()
+        self.net, self.recordings = net, dict[tuple[object, ...], _Recording]()
 
     def forward(
         self, x: Float[Tensor, "b c h w"], number: Float[Tensor, " b"], condition: Condition
     ) -> Float[Tensor, "b c h w"]:
         """What the net answers."""
         given = (x, number, condition.class_index, condition.numbers)
-        shapes = tuple(None if each is None else each.shape for each in given)
-        if shapes not in self.recordings:
-            if len(self.recordings) == MOST_SHAPES:
-                answer: Tensor = self.net(x, number, condition)
-                return answer
-            self.recordings[shapes] = _Recording(self.net, given)
-        return self.recordings[shapes].replay(given)
+        key = (x.dtype, *(None if each is None else each.shape for each in given))
+        with torch.cuda.device(x.device):  # where its current stream and the recording are
+            if key not in self.recordings:
+                if len(self.recordings) == MOST_SHAPES:
+                    answer: Tensor = self.net(x, number, condition)
+                    return answer
+                self.recordings[key] = _Recording(self.net, given)
+            return self.recordings[key].replay(given)
 
 
 class _Recording:
     """One graph, and the places in memory that it reads and writes."""
 
     def __init__(self, net: nn.Module, given: Sequence[Tensor | None]) -> None:
-        self.given = [None if each is None else each.clone() for each in given]
+        with torch.inference_mode(False):  # or what was made in that mode could be written to in it alone
+            self.given = [None if each is None else each.detach().clone() for each in given]
         self.graph, aside = torch.cuda.CUDAGraph(), torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
