@@ -200,7 +200,7 @@ def test_the_losses_of_a_run_are_those_its_steps_and_probes_had(trained: tuple[S
     assert found.training == tuple(step.loss for step in taken)
     assert found.probes == tuple((step.images_seen, step.probe) for step in taken if step.probe)
     quantiles = torch.special.ndtri((torch.arange(8, dtype=torch.float64) + 0.5) / 8)
-    assert found.noise_ratios == pytest.approx(torch.exp(-0.9 + 1.3 * quantiles).tolist())
+    assert found.noise_ratios == pytest.approx(torch.exp(-1.2 + 1.3 * quantiles).tolist())
 
 
 def test_growth_is_the_very_sheets_of_the_run(trained: tuple[Session, list[TrainStep]]) -> None:

@@ -105,13 +105,7 @@ def sample(
         fromnoise sample photos/ --exact --local
     """
     _require_sense(run, exact, local, weights, numbers, opening)
-    import torch
-
-    from fromnoise.machine import keep_memory
-
-    if threads:
-        torch.set_num_threads(threads)
-    keep_memory()
+    _settle(threads)
     silent = quiet or as_json
     make = partial(_of_pictures, local=local, opening=opening, silent=silent) if exact else _of_run
     model, origin, folder = make(run, weights=weights or "ema", device=device)
@@ -124,6 +118,17 @@ def sample(
     files = write_images(model, samples, origin, target)
     if as_json or not quiet:
         _report(model, samples, origin, files, as_json)
+
+
+def _settle(threads: int | None) -> None:
+    """What of the processor and of memory this process works with."""
+    import torch
+
+    from fromnoise.machine import keep_memory
+
+    if threads:
+        torch.set_num_threads(threads)
+    keep_memory()
 
 
 def _require_sense(
