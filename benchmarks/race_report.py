@@ -123,7 +123,7 @@ def curves(found: list[Line]) -> Figure:
     others = [track for track in tracks if track not in classified]
     rows = [[(track, name) for name in MEASURES] for track in classified]
     rows += [[(track, name) for track in others] for name in ("frechet", "kid") if others]
-    across = max(len(row) for row in rows)
+    across = max(map(len, rows), default=1)
     figure = Figure(figsize=(5 * across, 3.6 * len(rows)), dpi=100, layout="constrained")
     for k, row in enumerate(rows):
         for column, (track, measure) in enumerate(row):
