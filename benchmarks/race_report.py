@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from fromnoise.durable import write_file
+from fromnoise.errors import UseError
 from fromnoise.images import encode_png, montage
 from race_files import lines, load
 from race_tracks import TRACKS
@@ -29,8 +30,13 @@ SHEET, OF = 64, 3.0  # images on a sheet, and the minutes they are of
 
 
 def report(docs: Path) -> None:
-    """Write all three; of the page what follows MARK, and the sheets only where the samples are."""
+    """Write all three; of the page what follows MARK, and the sheets only where the samples are.
+
+    Raises UseError for no lines.
+    """
     found, text = lines(), docs / "speed.md"
+    if not found:
+        raise UseError("Nothing was raced yet: give --track and --entrant first.")
     write_file(text, (text.read_text().split(MARK)[0] + page(found)).encode())
     write_file(docs / "race.png", png(curves(found)))
     shown = [(line, path) for line in found if of_sheet(line) and (path := samples_file(line)).is_file()]
@@ -123,7 +129,7 @@ def curves(found: list[Line]) -> Figure:
     others = [track for track in tracks if track not in classified]
     rows = [[(track, name) for name in MEASURES] for track in classified]
     rows += [[(track, name) for track in others] for name in ("frechet", "kid") if others]
-    across = max(map(len, rows), default=1)
+    across = max(len(row) for row in rows)
     figure = Figure(figsize=(5 * across, 3.6 * len(rows)), dpi=100, layout="constrained")
     for k, row in enumerate(rows):
         for column, (track, measure) in enumerate(row):

@@ -19,7 +19,7 @@ import race_files
 import race_scores
 import race_tracks
 from race_files import add_line, finished, lines
-from race_report import above, curves, page, png
+from race_report import above, page, report
 from race_rivals import Rival, Settings, build, classes_of, samples
 from race_scores import blocks, median, nearness, rows
 from race_tracks import TRACKS, N, Part, Track, divided, set_aside
@@ -159,8 +159,10 @@ def test_only_the_tuned_net_leaves_attention_out_where_a_side_is_above_16() -> N
     assert attended == [[False, True, True], [False, False, True]]
 
 
-def test_a_report_of_nothing_has_no_curves() -> None:
-    assert not curves([]).axes and png(curves([]))
+def test_a_report_of_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race_files, "LINES", tmp_path / "race.jsonl")
+    with pytest.raises(UseError, match="Nothing was raced"):
+        report(tmp_path)
 
 
 def test_copies_are_at_distance_zero_and_new_images_are_not() -> None:

@@ -78,6 +78,7 @@ def test_a_recipe_file_is_refused_before_pictures_are_looked_for(
     assert f"The recipe field {field} cannot be set" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_import_that_fails_is_told_once(
     tmp_path: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
 ) -> None:
