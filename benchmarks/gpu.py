@@ -33,6 +33,7 @@ from fromnoise.machine import Machine, probe
 from fromnoise.nets import build
 from fromnoise.recipe import Pictures, Recipe, auto, training_flops
 from fromnoise.trainer import Outcome, Trainer, compiles
+from gpu_rival import wait
 
 RESULTS = Path(__file__).parent / "results" / "gpu.jsonl"
 FOREVER, SHORT = 10**12, 10**3  # images of a plan: worth compiling for, and not
@@ -136,12 +137,6 @@ def rate(call: Callable[[], object], device: str, seconds: float) -> tuple[float
         wait(device)
         found.append(calls / (time.perf_counter() - before))
     return median(found), ready
-
-
-def wait(device: str) -> None:
-    """Until the device has done all it was asked."""
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 class Loop:

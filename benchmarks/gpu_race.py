@@ -8,8 +8,9 @@ end, an average of the weights. Neither clock holds the import of torch. 1,024 s
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,13 +23,14 @@ from fromnoise.images import ImageSet, open_images
 from fromnoise.machine import Machine
 from fromnoise.run_folder import load
 from fromnoise.session import open_session
-from gpu_rival import LEVELS, Rival
+from gpu_rival import Rival, wait
 
 RESULTS = Path(__file__).parent / "results" / "gpu.jsonl"
 SAMPLES, REAL = 1024, 2048  # made, and of the test part to compare with
-CALLS = 20  # of diffusers' net for each sample
+CALLS, TOGETHER = 20, 256  # of diffusers' net for each sample, and samples at once
 BATCH, RATE = 256, 1e-3  # of diffusers
 WIDTHS = (32, 64, 64)  # of its course
+T = TypeVar("T")
 
 
 def race(npz: str, machine: Machine, minutes: float, small: bool) -> None:
@@ -61,12 +63,10 @@ def ours(npz: str, machine: Machine, minutes: float, samples: int) -> tuple[dict
         start = time.monotonic()
         session = open_session(npz, minutes=minutes, run=Path(folder) / "run", device=machine.device)
         *_, last = session.fit(started=start)
+        wait(machine.device)
         seconds, model = time.monotonic() - start, load(Path(folder) / "run", device=machine.device)
-        model.sample(64)
-        before = time.perf_counter()
-        made = model.sample(samples)
-        rate = samples / (time.perf_counter() - before)
-    told = {"images_seen": last.images_seen, "seconds": seconds, "sample_images_per_second": rate}
+        made, taken = timed(lambda: model.sample(samples), machine.device)
+    told = {"images_seen": last.images_seen, "seconds": seconds, "sample_images_per_second": samples / taken}
     return told | {"net": session.recipe.net.model_dump(), "calls": session.recipe.sampler.steps}, made.images
 
 
@@ -78,37 +78,30 @@ def theirs(
     torch.manual_seed(0)
     x0, labels = images.x0(images.train).to(device), torch.from_numpy(images.labels[images.train]).to(device)
     rival, average = trained(x0, labels, device, minutes, start)
+    wait(device)
     seconds = time.monotonic() - start
     average.copy_to(rival.net.parameters())
-    before = time.perf_counter()
-    made = torch.cat([sampled(rival, x0.shape[1:], classes, calls) for classes in asked(samples, device)])
-    rate = samples / (time.perf_counter() - before)
+    parts = (torch.arange(samples, device=device) % 10).split(TOGETHER)  # each class in turn
+    made, taken = timed(lambda: torch.cat([sampled(rival, x0.shape[1:], part, calls) for part in parts]), device)
     values, _ = images.spec.decode(made.permute(0, 2, 3, 1).cpu().numpy())
-    told = {"images_seen": rival.seen, "seconds": seconds, "sample_images_per_second": rate}
+    told = {"images_seen": rival.seen, "seconds": seconds, "sample_images_per_second": samples / taken}
     return told | {"net": list(WIDTHS), "calls": calls}, values
 
 
 def trained(
     x0: torch.Tensor, labels: torch.Tensor, device: str, minutes: float, start: float
-) -> tuple["Pupil", EMAModel]:
+) -> tuple[Rival, EMAModel]:
     """The net of the course after so many minutes since ``start``, and its average."""
-    rival = Pupil(course_net(x0.shape[-1], x0.shape[1]), RATE, device)
+    rival = Rival(course_net(x0.shape[-1], x0.shape[1]), RATE, device)
     average = EMAModel(rival.net.parameters(), decay=0.9999, use_ema_warmup=True, power=0.75)
     while (share := (time.monotonic() - start) / (60 * minutes)) < 1.0:
         rows = torch.randint(len(x0), (BATCH,), device=device)
         rival.optimizer.param_groups[0]["lr"] = RATE * min(1.0, 2.0 * (1.0 - share))
         loss = rival.update(x0[rows], class_labels=labels[rows])
         average.step(rival.net.parameters())
-        rival.seen += BATCH
         if rival.seen % (50 * BATCH) == 0:
             loss.item()  # or the clock would be read long before the device is done
     return rival, average
-
-
-class Pupil(Rival):
-    """A rival that counts the images it was shown."""
-
-    seen: int = 0
 
 
 def course_net(side: int, channels: int) -> UNet2DModel:
@@ -125,15 +118,19 @@ def course_net(side: int, channels: int) -> UNet2DModel:
     )
 
 
-def asked(samples: int, device: str) -> Iterator[torch.Tensor]:
-    """The class of every sample, each in turn, in parts."""
-    yield from (torch.arange(samples, device=device) % 10).split(256)
+def timed(make: Callable[[], T], device: str) -> tuple[T, float]:
+    """What is made and its seconds, the second time: the first one sets up."""
+    for _ in range(2):
+        start = time.perf_counter()
+        made = make()
+        wait(device)
+    return made, time.perf_counter() - start
 
 
 @torch.no_grad()
 def sampled(rival: Rival, shape: torch.Size, classes: torch.Tensor, calls: int) -> torch.Tensor:
-    """DPM-Solver++ as diffusers recommends it, (B, C, H, W) in [-1, 1]."""
-    solver = DPMSolverMultistepScheduler(LEVELS, use_karras_sigmas=True)
+    """DPM-Solver++ on the levels of its training, as in race_rivals.py, (B, C, H, W) in [-1, 1]."""
+    solver = DPMSolverMultistepScheduler.from_config(rival.noising.config)
     solver.set_timesteps(calls, device=rival.device)
     x = torch.randn(len(classes), *shape, device=rival.device)
     for level in solver.timesteps:

@@ -49,6 +49,7 @@ class Rival:
     device: str
     optimizer: torch.optim.Optimizer = field(init=False)
     noising: DDPMScheduler = field(init=False)
+    seen: int = field(init=False, default=0)  # images
 
     def __post_init__(self) -> None:
         self.net = self.net.to(self.device, memory_format=torch.channels_last)
@@ -64,7 +65,14 @@ class Rival:
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
+        self.seen += len(x0)
         return loss.detach()
+
+
+def wait(device: str) -> None:
+    """Until the device has done all it was asked."""
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def on(x0: Tensor, rival: Rival) -> Callable[[], Tensor]:

@@ -99,7 +99,7 @@ def model_of(track: Track, at: Path) -> Model | ExactModel:
 def sampler_of(model: Model | ExactModel) -> str:
     """Named as the command names it."""
     guided = f", guidance {model.guidance:g}" if model.guidance != 1 else ""
-    return f"{model.sampler.stepper}, {model.sampler.steps} steps{guided}"
+    return f"{model.sampler.stepper}, {model.sampler.steps} steps, {model.sampler.grid} grid{guided}"
 
 
 def fromnoise(at: Path, words: Sequence[object]) -> float:

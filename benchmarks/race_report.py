@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from fromnoise.durable import write_file
+from fromnoise.errors import UseError
 from fromnoise.images import encode_png, montage
 from race_files import lines, load
 from race_tracks import TRACKS
@@ -29,8 +30,13 @@ SHEET, OF = 64, 3.0  # images on a sheet, and the minutes they are of
 
 
 def report(docs: Path) -> None:
-    """Write all three; of the page what follows MARK, and the sheets only where the samples are."""
+    """Write all three; of the page what follows MARK, and the sheets only where the samples are.
+
+    Raises UseError for no lines.
+    """
     found, text = lines(), docs / "speed.md"
+    if not found:
+        raise UseError("Nothing was raced yet: give --track and --entrant first.")
     write_file(text, (text.read_text().split(MARK)[0] + page(found)).encode())
     write_file(docs / "race.png", png(curves(found)))
     shown = [(line, path) for line in found if of_sheet(line) and (path := samples_file(line)).is_file()]

@@ -2,8 +2,9 @@
 
 ``diffusers`` is what its course teaches (Hugging Face diffusion course, unit 1, notebook 2: the net, batch 128, Adam at
 1e-3; DDPM noise prediction, float32). ``diffusers-tuned`` is the same net with what helps it on a processor: bfloat16,
-classes, an average of the weights, batch and rate of ``race_search.py``. Not channels-last, nor attention in two
-products, both of which make its step slower here: its group norms take seven times as long, its heads are narrow.
+classes, an average of the weights, attention only where a side is at most 16. Its batch and rate were not searched
+yet, which is what ``race_search.py`` is for. Not channels-last, nor attention in two products, both of which make its
+step slower here: its group norms take seven times as long, its heads are narrow.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,17 +14,18 @@ import numpy as np
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
 from fromnoise import keyed
-from race_tracks import Part
+from race_tracks import N, Part
 
 SEED = 0
 CALLS = 20  # of the net, for each image
 LEVELS = 1000
 WIDTHS = (32, 64, 64)
+ATTENDED = 16  # pixels of a side, at most, that the tuned net has attention on
 
 
 @dataclass(frozen=True)
@@ -126,18 +128,19 @@ class Rival:
 
 
 def build(settings: Settings, part: Part, widths: tuple[int, ...] = WIDTHS) -> UNet2DModel:
-    """The course's net, attention on all levels but the finest; always with the same first weights."""
+    """The course's net, attention on all levels but the finest, or tuned; always with the same first weights."""
     torch.manual_seed(SEED)
     _, height, width, channels = part.images.shape
-    below = len(widths) - 1
+    sides = [max(height, width) >> level for level in range(len(widths))]
+    attends = [level > 0 and (side <= ATTENDED or not settings.tuned) for level, side in enumerate(sides)]
     return UNet2DModel(
         sample_size=(height, width),
         in_channels=channels,
         out_channels=channels,
         layers_per_block=2,
         block_out_channels=widths,
-        down_block_types=("DownBlock2D", *["AttnDownBlock2D"] * below),
-        up_block_types=(*["AttnUpBlock2D"] * below, "UpBlock2D"),
+        down_block_types=tuple("AttnDownBlock2D" if each else "DownBlock2D" for each in attends),
+        up_block_types=tuple("AttnUpBlock2D" if each else "UpBlock2D" for each in reversed(attends)),
         num_class_embeds=len(part.classes) if settings.tuned else None,
     )
 
@@ -161,14 +164,18 @@ def samples(net: UNet2DModel, settings: Settings, part: Part, first: int, n: int
         pipeline = DDPMPipeline(net, solver)
         pipeline.set_progress_bar_config(disable=True)
         return part.spec.decode(pipeline(n, generator, CALLS, output_type="np").images * 2.0 - 1.0)[0]
-    numbers = np.arange(first, first + n) % len(part.labels)
-    labels = torch.from_numpy(part.labels[keyed.permute(SEED, 0, numbers, len(part.labels))]).to(net.device)
+    labels = torch.from_numpy(classes_of(part, first, n)).to(net.device)
     _, height, width, channels = part.images.shape
     x = torch.randn(n, channels, height, width, generator=generator).to(net.device)
     solver.set_timesteps(CALLS)
     for t in solver.timesteps:
         x = solver.step(predicted(net, settings, x, t.expand(n).to(x.device), labels), t, x).prev_sample
     return part.spec.decode(x.clamp(-1, 1).permute(0, 2, 3, 1).cpu().numpy())[0]
+
+
+def classes_of(part: Part, first: int, n: int) -> Int64[np.ndarray, " n"]:
+    """Of samples from number ``first`` on: each that of another training image, N of them spread evenly, as of ours."""
+    return part.labels[np.arange(first, first + n) * len(part.labels) // N]
 
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

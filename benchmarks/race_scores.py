@@ -22,7 +22,7 @@ from fromnoise.evaluate.copies import copy_tests, spread_of
 from fromnoise.evaluate.distances import frechet_distance, kernel_distance
 from fromnoise.evaluate.features import features
 from fromnoise.evaluate.nearest import nearest
-from race_files import load, save
+from race_files import facts_of, load, save
 from race_tracks import N, Part, Track, read
 
 BLOCK = 2048
@@ -93,17 +93,18 @@ def digest(state: dict[str, Tensor]) -> str:
 def floor(track: Track) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """(features of the scoring part and its distances to training images, the distances of N training images to it).
 
-    Computed once.
+    Computed once for each classifier.
     """
-    path = track.work / "floor.safetensors"
-    if not path.is_file():
+    path, by = track.work / "floor.safetensors", classifier(track)[1]["sha256"] if track.classified else ""
+    if not path.is_file() or facts_of(path).get("classifier") != by:
         train, test = read(track.train), read(track.test)
         seen = all_features(track, test)
         real = all_features(track, train.at(keyed.permute(0, 0, np.arange(N), len(train.labels))))
         arrays = seen | {"distances": nearest(rows(test), blocks(train))[0] / 2}
-        save(path, {name: torch.from_numpy(value) for name, value in arrays.items()}, distances(real, seen))
+        facts = {"classifier": by, "distances": distances(real, seen)}
+        save(path, {name: torch.from_numpy(value) for name, value in arrays.items()}, facts)
     tensors, facts = load(path)
-    return {name: value.numpy() for name, value in tensors.items()}, facts
+    return {name: value.numpy() for name, value in tensors.items()}, facts["distances"]
 
 
 def distances(made: Mapping[str, np.ndarray], test: Mapping[str, np.ndarray]) -> dict[str, Any]:

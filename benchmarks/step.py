@@ -13,6 +13,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Generator
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -80,7 +81,7 @@ def seconds_of(trainers: list[Trainer], repeats: int) -> list[float]:
     for turn in range(WARM_UP + repeats):
         for trainer, times in zip(trainers, taken, strict=True):
             start = time.perf_counter()
-            trainer.update(ENDLESS)
+            trainer.settled(trainer.update(ENDLESS))
             if turn >= WARM_UP:
                 times.append(time.perf_counter() - start)
     return [median(times) for times in taken]
@@ -91,9 +92,11 @@ def measured(
 ) -> list[Step]:
     """One Step for each of ``nets``."""
     images = pictures_of(side, channels)
-    trainers = [trainer_of(images, machine, batch, net) for net in nets]
+    with ExitStack() as stack:
+        trainers = [stack.enter_context(closing(trainer_of(images, machine, batch, net))) for net in nets]
+        taken = seconds_of(trainers, repeats)
     steps = []
-    for net, trainer, seconds in zip(nets, trainers, seconds_of(trainers, repeats), strict=True):
+    for net, trainer, seconds in zip(nets, trainers, taken, strict=True):
         recipe = trainer.recipe
         gflops = batch * training_flops(recipe.net, side, side) / seconds / 1e9
         limit = machine.matrix_gflops_bf16 if recipe.dtype == "bfloat16" else machine.matrix_gflops_float32
@@ -106,12 +109,12 @@ def measured(
 def milliseconds_by_kind(trainer: Trainer) -> dict[str, float]:
     """Of one step, the mean of PROFILED; what no operation took (Python, and the profiler's own work) is "other"."""
     for _ in range(WARM_UP):
-        trainer.update(ENDLESS)
+        trainer.settled(trainer.update(ENDLESS))
     trainer.batches = _marked(trainer.batches)
     with profile(activities=[ProfilerActivity.CPU]) as found:
         start = time.perf_counter()
         for _ in range(PROFILED):
-            trainer.update(ENDLESS)
+            trainer.settled(trainer.update(ENDLESS))
         seconds = time.perf_counter() - start
     out: dict[str, float] = defaultdict(float)
     for event in found.events():
@@ -121,10 +124,11 @@ def milliseconds_by_kind(trainer: Trainer) -> dict[str, float]:
 
 
 def _marked(batches: Any) -> Generator[Batch]:
-    while True:
-        with record_function(INPUT):
-            batch = next(batches)
-        yield batch
+    with closing(batches):
+        while True:
+            with record_function(INPUT):
+                batch = next(batches)
+            yield batch
 
 
 def _kind(event: Any) -> str:
@@ -154,8 +158,8 @@ def keep_profile(file: Path, label: str, machine: Machine, batch: int, repeats: 
     kept[label] = {"machine": asdict(machine), "batch": batch, "sizes": {}}
     for side, channels in SIZES:
         (step,) = measured(side, channels, [{}], machine, batch, repeats)
-        trainer = trainer_of(pictures_of(side, channels), machine, batch, {})
-        kinds = milliseconds_by_kind(trainer)
+        with closing(trainer_of(pictures_of(side, channels), machine, batch, {})) as trainer:
+            kinds = milliseconds_by_kind(trainer)
         net = trainer.recipe.net.model_dump()
         kept[label]["sizes"][step.size] = asdict(step) | {"net": net, "milliseconds_by_kind": kinds}
         print(f"{step.size}: {step.images_per_second:.0f} images/s, {step.share_of_limit:.1%} of the matrix rate")

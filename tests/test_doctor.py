@@ -362,7 +362,7 @@ from pathlib import Path
 from fromnoise.images import open_images
 from fromnoise.machine import Machine
 from fromnoise.cli.doctor.forecast import forecast
-from fromnoise.training import Trainer
+from fromnoise.trainer import Trainer
 torch.set_num_threads(1)
 images = open_images("menagerie:80", size=(48, 48))
 expected = forecast("menagerie:80", images, Machine(2, 2**33, "cpu", "", 1, False, 100.0, 100.0, ""))

@@ -39,7 +39,8 @@ from fromnoise.images import ImageSet, ValueSpec
 from fromnoise.model import Model, build_denoiser, build_net
 from fromnoise.run_folder import RunFolder, load
 from fromnoise.session import images_of
-from fromnoise.training import Trainer, probe_loss
+from fromnoise.trainer import Trainer
+from fromnoise.training import probe_loss
 from tiny import begin, one_thread, pictures, recipe, steps
 
 DAISY = 985  # of ImageNet's classes

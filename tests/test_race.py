@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.models.unets.unet_2d_blocks import AttnDownBlock2D
 
 from fromnoise.errors import UseError
 from fromnoise.evaluate.nearest import nearest
@@ -15,11 +16,13 @@ from fromnoise.evaluate.nearest import nearest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import race_files
+import race_scores
+import race_tracks
 from race_files import add_line, finished, lines
-from race_report import above, page
-from race_rivals import Rival, Settings, samples
+from race_report import above, page, report
+from race_rivals import Rival, Settings, build, classes_of, samples
 from race_scores import blocks, median, nearness, rows
-from race_tracks import TRACKS, Part, divided, set_aside
+from race_tracks import TRACKS, N, Part, Track, divided, set_aside
 from race_units import resume, train_to, weights_at
 
 WIDTHS = (32, 32)
@@ -121,6 +124,45 @@ def test_a_rival_passes_every_budget() -> None:
     for name, track in TRACKS.items():
         assert track.name == name and track.of_rivals[-1] == track.longest
         assert set(track.budgets) <= set(track.of_rivals)
+
+
+def test_the_floor_is_that_of_the_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    track, classifier = Track("noise", lambda: divided(pictures(1500)), 1, classified=True), "one"
+    monkeypatch.setattr(race_tracks, "WORK", tmp_path)
+    monkeypatch.setattr(race_scores, "classifier", lambda track: (None, {"sha256": classifier}))
+    made = iter(range(1, 9))
+    monkeypatch.setattr(
+        race_scores,
+        "all_features",
+        lambda track, part: {
+            name: np.random.default_rng(next(made)).normal(size=(500, 4)).astype(np.float32)
+            for name in ("lite0", "classifier")
+        },
+    )
+    track.prepare()
+    (seen, first), (again, same) = race_scores.floor(track), race_scores.floor(track)
+    assert same == first and np.array_equal(seen["lite0"], again["lite0"])
+    classifier = "another"
+    assert race_scores.floor(track)[1] != first
+
+
+def test_samples_have_classes_as_often_as_training_images() -> None:
+    labels = np.repeat([0, 1], [300, 900])
+    told = classes_of(Part(np.zeros((1200, 1, 1, 1), np.uint8), labels, ("a", "b")), 0, N)
+    assert np.array_equal(np.bincount(told), [256, 768])
+
+
+def test_only_the_tuned_net_leaves_attention_out_where_a_side_is_above_16() -> None:
+    part = Part(np.zeros((2, 64, 48, 3), np.uint8), np.zeros(2, np.int64), ("a",))
+    nets = [build(Settings(8, 1e-3, tuned), part, (32, 32, 32)) for tuned in (False, True)]
+    attended = [[isinstance(block, AttnDownBlock2D) for block in net.down_blocks] for net in nets]
+    assert attended == [[False, True, True], [False, False, True]]
+
+
+def test_a_report_of_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(race_files, "LINES", tmp_path / "race.jsonl")
+    with pytest.raises(UseError, match="Nothing was raced"):
+        report(tmp_path)
 
 
 def test_copies_are_at_distance_zero_and_new_images_are_not() -> None:

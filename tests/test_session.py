@@ -1,6 +1,7 @@
 """From what a user says to a run: begin, go on, go on longer, or refuse with the difference."""
 
 import json
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 
 from fromnoise import session as room
+from fromnoise.cli import main
 from fromnoise.errors import Locked, PicturesRefused, UseError
+from fromnoise.images import default_run, open_images
 from fromnoise.run_folder import RunFolder
-from fromnoise.session import MINUTES, default_run, images_of, open_session, train
+from fromnoise.session import MINUTES, images_of, open_session, train
 from tiny import FIELDS, MACHINE, begin, newest, one_thread, require_equal, steps
 
 Patch = pytest.MonkeyPatch
@@ -56,6 +59,35 @@ def test_a_run_has_the_name_of_its_pictures(tmp_path: Path, monkeypatch: Patch) 
 
 
 # --- beginning ---
+
+
+def test_pictures_that_are_open_are_not_opened_again(tmp_path: Path, monkeypatch: Patch) -> None:
+    images = open_images("menagerie:40", size=(8, 8))
+    monkeypatch.delattr(room, "open_images")
+    assert begin(tmp_path, monkeypatch, images=images).images is images
+
+
+@pytest.mark.parametrize("field", ["pictures", "minutes"])
+def test_a_recipe_file_is_refused_before_pictures_are_looked_for(
+    tmp_path: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str], field: str
+) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps({field: 1}))
+    monkeypatch.setattr(sys, "argv", ["fromnoise", "train", "nowhere", "--recipe", str(tmp_path / "recipe.json")])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"The recipe field {field} cannot be set" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_import_that_fails_is_told_once(
+    tmp_path: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "fromnoise.session", None)
+    monkeypatch.setattr(sys, "argv", ["fromnoise", "train", "menagerie:40"])
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().err.count("Traceback") == 1
 
 
 def test_a_new_run_keeps_its_recipe_and_the_pictures_it_was_derived_from(tmp_path: Path, monkeypatch: Patch) -> None:

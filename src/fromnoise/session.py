@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from fromnoise.errors import PicturesRefused, UseError
-from fromnoise.images import ImageSet, name_of, open_images
+from fromnoise.images import ImageSet, default_run, open_images
 from fromnoise.images.resize import Fit
 from fromnoise.machine import Machine, probe
 from fromnoise.model import Model
@@ -76,6 +76,7 @@ def open_session(
     *,
     minutes: float | None = None,
     run: str | Path | None = None,
+    images: ImageSet | None = None,
     size: tuple[int, int] | None = None,
     fit: Fit | None = None,
     channels: int | None = None,
@@ -88,12 +89,13 @@ def open_session(
     """Open the pictures, look at the machine, and begin or find the run.
 
     minutes: the budget of the whole run, 10 for a new one; more than an old run had makes it go on longer.
-    size, fit, channels, flatten: as of ``open_images``. run: its folder, by default runs/NAME-OF-THE-PICTURES.
-    overrides: fields of the recipe by name.
+    images: the pictures, where they are open already; else they are opened as size, fit, channels and flatten say, as
+    of ``open_images``. run: its folder, by default runs/NAME-OF-THE-PICTURES. overrides: fields of the recipe by name.
     Raises UseError for wrong use, PicturesRefused where the run was begun on other pictures.
     """
-    _require_settable(overrides or {})
-    images = open_images(pictures, size=size, fit=fit, channels=channels, flatten=flatten, progress=progress)
+    require_settable(overrides or {})
+    if images is None:
+        images = open_images(pictures, size=size, fit=fit, channels=channels, flatten=flatten, progress=progress)
     folder = RunFolder(Path(run) if run else default_run(pictures))
     resumed = folder.exists
     machine = probe(device, threads or _threads_before(folder))
@@ -121,12 +123,8 @@ def train(
     return load(session.folder.path, device=session.machine.device)
 
 
-def default_run(pictures: str | Path) -> Path:
-    """runs/NAME, the name that people have for the pictures."""
-    return Path("runs") / name_of(pictures)
-
-
-def _require_settable(overrides: Mapping[str, Any]) -> None:
+def require_settable(overrides: Mapping[str, Any]) -> None:
+    """Raises UseError for fields of the recipe that are not the user's to set."""
     for name, instead in (("pictures", "it is measured on the set"), ("minutes", "give --minutes instead")):
         if name in overrides:
             raise UseError(f"The recipe field {name} cannot be set: {instead}.")

@@ -55,26 +55,22 @@ def train(
 
         fromnoise train sprites.npz --run runs/sprites-a --seed 7
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     started = time.monotonic() - _seconds_since_start()
     overrides = _overrides(recipe, seed, images_seen)
     display = Display("json" if as_json else "quiet" if quiet else "lines")
-    importing = threading.Thread(target=import_module, args=("fromnoise.session",))
-    importing.start()  # takes about as long as many pictures take to open for the first time
-    from fromnoise.images import name_of, open_images
+    # It takes about as long as many pictures take to open for the first time.
+    importing = ThreadPoolExecutor(1).submit(import_module, "fromnoise.session")
+    from fromnoise.images import default_run, open_images
 
-    display.say(f"Run folder: {run or Path('runs', name_of(pictures))}")
-    open_images(pictures, **opening.options(), progress=display.packing)
-    importing.join()
+    display.say(f"Run folder: {run or default_run(pictures)}")
+    images = open_images(pictures, **opening.options(), progress=display.packing)
+    importing.result()  # or what went wrong with it
     from fromnoise.session import open_session
 
     session = open_session(
-        pictures,
-        minutes=minutes,
-        run=run,
-        **opening.options(),
-        device=device,
-        threads=threads,
-        overrides=overrides,
+        pictures, minutes=minutes, run=run, images=images, device=device, threads=threads, overrides=overrides
     )
     train_session(session, display, started)
 
@@ -130,6 +126,9 @@ def _overrides(recipe: Path | None, seed: int | None, images_seen: int | None) -
             raise UseError(f"--recipe {recipe} was to hold JSON, but {error}.") from error
         if not isinstance(fields, dict):
             raise UseError(f'--recipe {recipe} was to hold an object of recipe fields, such as {{"batch": 32}}.')
+        from fromnoise.session import require_settable
+
+        require_settable(fields)  # before any picture is read
     given = {"seed": seed, "images_total": images_seen}
     return fields | {name: value for name, value in given.items() if value is not None}
 

@@ -11,7 +11,7 @@ from fromnoise.images.report import Refused, ScanReport
 from fromnoise.images.resize import Fit, parse_size
 from fromnoise.images.save import encode_image, encode_npz, read_settings, suffix_of
 from fromnoise.images.show import beside, enlarge, montage, near_square
-from fromnoise.images.source import name_of, open_images
+from fromnoise.images.source import default_run, open_images
 from fromnoise.images.spec import ValueSpec
 from fromnoise.images.split import evenly
 
@@ -23,13 +23,13 @@ __all__ = [
     "ScanReport",
     "ValueSpec",
     "beside",
+    "default_run",
     "encode_image",
     "encode_npz",
     "encode_png",
     "enlarge",
     "evenly",
     "montage",
-    "name_of",
     "near_square",
     "open_images",
     "parse_size",

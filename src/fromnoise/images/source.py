@@ -65,6 +65,11 @@ def name_of(source: str | os.PathLike[str]) -> str:
     return (path.name if path.is_dir() else path.stem) or "pictures"
 
 
+def default_run(pictures: str | os.PathLike[str]) -> Path:
+    """runs/NAME, the name that people have for the pictures: said first thing, before torch is imported."""
+    return Path("runs", name_of(pictures))
+
+
 def _pack(path: Path, source: Source, asked: Asked, progress: Progress) -> None:
     for reading in source.readings(asked, progress):
         try:
