@@ -60,8 +60,8 @@ def train(
     started = time.monotonic() - _seconds_since_start()
     overrides = _overrides(recipe, seed, images_seen)
     display = Display("json" if as_json else "quiet" if quiet else "lines")
-    # It takes about as long as many pictures take to open for the first time.
-    importing = ThreadPoolExecutor(1).submit(import_module, "fromnoise.session")
+    # It takes about as long as many pictures take to open for the first time, and they are opened without it.
+    importing = ThreadPoolExecutor(1).submit(import_module, "torch")
     from fromnoise.images import default_run, open_images
 
     display.say(f"Run folder: {run or default_run(pictures)}")
