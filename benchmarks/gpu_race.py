@@ -19,7 +19,7 @@ from diffusers.training_utils import EMAModel
 
 from fromnoise.evaluate import features as lite0
 from fromnoise.evaluate.distances import frechet_distance, kernel_distance
-from fromnoise.images import ImageSet, open_images
+from fromnoise.images import ImageSet, evenly, open_images
 from fromnoise.machine import Machine
 from fromnoise.run_folder import load
 from fromnoise.session import open_session
@@ -37,9 +37,10 @@ def race(npz: str, machine: Machine, minutes: float, small: bool) -> None:
     """Train both, score both, print and keep the lines."""
     samples, calls = (600, 2) if small else (SAMPLES, CALLS)
     images, net = open_images(npz), lite0.load_lite0(machine.device)
-    test = np.load(npz, allow_pickle=False)["x_test"][:REAL].reshape(-1, *images.shape)
+    test = np.load(npz, allow_pickle=False)["x_test"].reshape(-1, *images.shape)
+    test = test[evenly(np.arange(len(test)), REAL)]  # the file has one class after another
     real = lite0.features(images.spec.shown(test), net)
-    floor = lite0.features(images.spec.shown(images.values[images.train[:samples]]), net)
+    floor = lite0.features(images.spec.shown(images.values[evenly(images.train, samples)]), net)
     RESULTS.parent.mkdir(exist_ok=True)
     entrants = {
         "real": lambda: ({}, None),
