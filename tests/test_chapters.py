@@ -278,7 +278,7 @@ def test_numbers_are_asked_for_in_every_way() -> None:
         assert torch.equal(seeded[-1].x_s, way[-1].x_s) and not torch.equal(free[-1].x_s, way[-1].x_s)
         for sampler, each in by_sampler(tiny, 4, 3, seed=3, **told).items():
             assert torch.equal(each[-1].x_s, reverse(tiny, [4], seed=3, sampler=sampler, **told)[-1].x_s)
-        chosen = tiny.recipe.sampler.changed("ddpm", 5)
+        chosen = Sampler("ddpm", 5)
         (last,) = branches(tiny, 4, (0.002,), 2, steps=5, seed=3, **told)
         trunk = reverse(tiny, [4], seed=3, sampler=chosen, **told)
         assert torch.equal(last.step.x_t, trunk[-1].x_t)
@@ -324,7 +324,7 @@ def test_branches_vary_as_x0_given_x_t_does() -> None:
 def test_branches_share_their_path_up_to_where_they_leave_it_and_no_noise_after() -> None:
     with one_thread():
         tiny = model()
-        trunk = reverse(tiny, [3], seed=1, sampler=tiny.recipe.sampler.changed("ddpm", 6))
+        trunk = reverse(tiny, [3], seed=1, sampler=Sampler("ddpm", 6))
         grown, fewer = (branches(tiny, 3, (80.0, 1.0, 0.002), n, steps=6, seed=1) for n in (4, 2))
     assert [each.step.i for each in grown] == sorted({each.step.i for each in grown})
     for each, less in zip(grown, fewer, strict=True):

@@ -20,7 +20,7 @@ BRIGHT = (60.0, 200.0)  # mean of a picture, 0..255
 SLOPE = 12.0  # of the ramp that rises towards the angle
 DOWN, RIGHT = np.mgrid[0:8, 0:8] - 3.5
 FEW = Sampler(steps=6)
-TOTAL = 6400
+TOTAL = 8000
 
 
 def drawn(bright: Float[np.ndarray, " n"], angle: Float[np.ndarray, " n"]) -> UInt8[np.ndarray, "n 8 8 1"]:

@@ -123,7 +123,7 @@ def branches(
     ddpm follows the reverse diffusion, so the branches are draws of x0 given x_t, as far as the model knows it: what
     they share was decided at t. Raises as ``reverse`` does.
     """
-    sampler = model.recipe.sampler.changed("ddpm", steps)
+    sampler = Sampler("ddpm", steps)
     told: dict[str, Any] = {"numbers": numbers, "guidance": guidance, "sampler": sampler}
     trunk = reverse(model, [number], seed=seed, class_name=class_name, **told)
     times, schedule = sampler.times(model.denoiser.schedule), model.denoiser.schedule

@@ -57,7 +57,7 @@ def pairs(folder: RunFolder, images: ImageSet, device: str = "cpu") -> TrainingB
     denoiser = replace(model.denoiser, dtype=recipe.inner_dtype)
     indices = training_indices(recipe, images.train, model.images_seen)
     pair = training_pair(recipe, images, indices, model.images_seen, denoiser.schedule, device)
-    weight = WEIGHTINGS[recipe.weighting](2.0 * torch.log(pair.alpha / pair.sigma), recipe.pictures.sigma_data)
+    weight = WEIGHTINGS[recipe.weighting](pair.log_snr, recipe.pictures.sigma_data)
     with torch.no_grad():
         output, target = denoiser.answer(pair)
         x0_hat = denoiser(pair.x_t, pair.t, pair.condition)

@@ -94,5 +94,5 @@ def _loss(denoiser: NetDenoiser, points: Tensor, seed: int, k: int) -> Tensor:
     mean = MEAN + math.log(2 * denoiser.sigma_data)
     log_snr = log_normal_levels(stratified(u), mean, DEVIATION)
     pair = corrupt(denoiser.schedule, x0, eps, denoiser.schedule.t_at(log_snr), Condition())
-    weight = edm_weight(2.0 * torch.log(pair.alpha / pair.sigma), denoiser.sigma_data)
+    weight = edm_weight(pair.log_snr, denoiser.sigma_data)
     return denoiser.loss(pair, weight).mean()
