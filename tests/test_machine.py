@@ -90,6 +90,14 @@ def test_a_container_limits_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine._memory_bytes("cpu") == 4096
 
 
+@pytest.mark.parametrize(("of_all", "left"), [(190.0, 4), (60.0, 4), (1.0, 3)])
+def test_a_core_is_left_to_another_program_only_where_it_stalls_the_others(
+    monkeypatch: pytest.MonkeyPatch, of_all: float, left: int
+) -> None:
+    monkeypatch.setattr(machine, "_small_steps", lambda number: {4: of_all, 3: 100.0}[number])
+    assert machine.free_threads(4) == left
+
+
 GROWN = """
 import resource, torch
 from fromnoise.machine import keep_memory
