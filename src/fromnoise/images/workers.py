@@ -67,8 +67,10 @@ def answers(jobs: Iterable[Job | tuple[File, BadFile]]) -> Iterator[tuple[File, 
             yield from under_way.popleft().result()
     except BaseException:
         stop.set()
-        if under_way:
-            pool.close()
+        threads.shutdown(wait=False, cancel_futures=True)
+        while not all(future.done() for future in under_way):
+            pool.close()  # again, as a process may just have been starting
+            time.sleep(0.02)
         raise
     finally:
         threads.shutdown(cancel_futures=True)
