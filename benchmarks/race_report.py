@@ -186,7 +186,7 @@ def samples_file(line: Line) -> Path:
 def sheets(shown: list[tuple[Line, Path]]) -> UInt8[np.ndarray, "H W 3"]:
     """A row a track, a column an entrant; under each what it is."""
     font, small = ImageFont.load_default(17), ImageFont.load_default(13)
-    side, margin, text = 8 * 66, 16, 84
+    side, margin, text = 8 * 66, 40, 84
     tracks = [track for track in TRACKS if any(line["track"] == track for line, _ in shown)]
     entrants = [each for each in COLOURS if any(line["entrant"] == each for line, _ in shown)]
     width, height = len(entrants) * (side + margin) + margin, len(tracks) * (side + text + margin) + margin

@@ -12,7 +12,7 @@ from fromnoise.exact import GaussianMixture
 from fromnoise.nets import MLP, MLPSpec, UNet, UNetSpec
 from fromnoise.nets.parts import modulated_silu
 from fromnoise.noise import SCHEDULES, Condition, NoisyPair, corrupt
-from tiny import awake, one_thread
+from tiny import awake, normals, one_thread
 
 SPEC = UNetSpec(channels=3, classes=2, patch=2, width=16, blocks=(1, 1))
 ALONE = 2e-5  # one image alone or in a batch: the same sums in another order, answers of order one
@@ -29,10 +29,6 @@ def unet(**fields: object) -> UNet:
     net = awake(UNet(UNetSpec.model_validate(SPEC.model_dump() | fields)))
     assert isinstance(net, UNet)
     return net
-
-
-def normals(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def classes(*index: int) -> Condition:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -14,7 +14,7 @@ from fromnoise.nets import ImageSpec, Transformer, TransformerSpec, UNetSpec, bu
 from fromnoise.nets.transformer import Layer, positions
 from fromnoise.noise import Condition
 from fromnoise.recipe import Recipe, training_flops
-from tiny import awake, one_thread, recipe
+from tiny import awake, normals, one_thread, recipe
 
 SPEC = TransformerSpec(channels=3, classes=2, numbers=1, patch=2, width=64, depth=2)
 ALONE = 2e-5  # one image alone or in a batch: the same sums in another order, answers of order one
@@ -31,10 +31,6 @@ def transformer(**fields: object) -> Transformer:
     net = awake(Transformer(TransformerSpec.model_validate(SPEC.model_dump() | fields)))
     assert isinstance(net, Transformer)
     return net
-
-
-def normals(*shape: int, seed: int = 1) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (5, 7), (8, 8)])

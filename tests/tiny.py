@@ -32,6 +32,11 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def normals(*shape: int, seed: int = 1) -> Tensor:
+    """Standard normal numbers of this shape, the same for a seed."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
 def pictures(**fields: Any) -> Pictures:
     """Pictures of a set that nobody opens: 40 of 8x8x3 in two classes."""
     given = {
