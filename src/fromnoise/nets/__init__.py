@@ -27,19 +27,18 @@ __all__ = [
     "UNet",
     "UNetSpec",
     "build",
-    "kind_of",
     "ready",
 ]
 
 
-def kind_of(spec: "Mapping[str, Any] | UNetSpec | TransformerSpec") -> str:
+def _kind(spec: "Mapping[str, Any] | UNetSpec | TransformerSpec") -> str:
     """The kind of a spec or of its fields; one that names none is of the time when there were U-Nets alone."""
     return str(spec.get("kind", "unet")) if isinstance(spec, Mapping) else spec.kind
 
 
 ImageNet = UNet | Transformer  # the nets of images; both answer spec and matrices
 ImageSpec = Annotated[
-    Annotated[UNetSpec, Tag("unet")] | Annotated[TransformerSpec, Tag("transformer")], Discriminator(kind_of)
+    Annotated[UNetSpec, Tag("unet")] | Annotated[TransformerSpec, Tag("transformer")], Discriminator(_kind)
 ]
 
 
