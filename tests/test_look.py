@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from fromnoise import __version__
 from fromnoise.chapters import forward, predicted_noise, reverse
 from fromnoise.cli import look as cli
+from fromnoise.cli.look.common import FILM_STEPS
 from fromnoise.errors import UseError
 from fromnoise.images import ImageSet, ValueSpec, encode_png, enlarge, montage, open_images
 from fromnoise.look import Figure, Film, film, forward_film, forward_strip, info, reverse_film, reverse_strip, sheet
@@ -359,7 +360,7 @@ def test_pictures_go_here_and_what_a_run_makes_goes_to_the_run(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["forward.png", "sheet.png"]
     assert sorted(path.name for path in (run / "look").iterdir()) == ["reverse.png", "reverse.webp", "sheet.png"]
     with Image.open(run / "look" / "reverse.webp") as read:
-        assert read.n_frames == recipe().sampler.steps + 1
+        assert read.n_frames == FILM_STEPS + 1
     assert "--number 3 --number 1" in invoke("info", run / "look" / "reverse.png")
 
 

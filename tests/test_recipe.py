@@ -20,6 +20,7 @@ from fromnoise.machine import Machine
 from fromnoise.nets import UNetSpec
 from fromnoise.noise import EDM
 from fromnoise.recipe import (
+    BATCH,
     GPU_BATCH,
     GPU_MUON_RATE,
     GUIDANCE,
@@ -241,6 +242,18 @@ def test_a_gpu_gets_larger_batches_unless_asked_otherwise() -> None:
     on_cpu = auto(pictures(), MACHINE, 10.0)
     assert (asked.batch, asked.muon_rate) == (64, on_cpu.muon_rate)
     assert auto(pictures(classes=()), MACHINE, 10.0).guidance == 1.0
+
+
+@pytest.mark.parametrize(
+    ("side", "images_total", "batch"),
+    [(32, 99_999, BATCH // 2), (32, 100_000, BATCH), (26, 1_000, BATCH), (64, 99_999, BATCH // 2)],
+)
+def test_short_runs_of_larger_pictures_take_twice_as_many_steps(side: int, images_total: int, batch: int) -> None:
+    """3 x 32 x 32 values are many, 3 x 26 x 26 are few."""
+    shown = pictures(height=side, width=side)
+    assert auto(shown, MACHINE, None, images_total=images_total).batch == batch
+    assert auto(shown, MACHINE, None, images_total=images_total, batch=8).batch == 8
+    assert auto(shown, replace(MACHINE, device="cuda"), None, images_total=images_total).batch == GPU_BATCH
 
 
 def test_the_cost_of_an_image_grows_with_its_positions() -> None:

@@ -146,7 +146,7 @@ def test_a_recipe_of_the_time_before_is_one_of_a_u_net() -> None:
     [
         ({"kind": "transformer", "width": 100}, "width"),
         ({"kind": "transformer", "blocks": [1]}, "blocks"),
-        ({"kind": "mlp"}, "mlp"),
+        ({"kind": "mlp"}, "there are unet and transformer"),
     ],
 )
 def test_a_kind_that_is_not_there_or_does_not_fit_its_fields_is_refused(fields: dict[str, object], named: str) -> None:

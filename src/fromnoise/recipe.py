@@ -34,6 +34,7 @@ from fromnoise.sample import Sampler
 
 LEVELS_MEAN = -1.2  # found on pictures whose sigma_data is 0.3 to 0.9
 NARROW = 0.3  # sigma_data below which pictures are centred and the levels lowered: what counts is how they vary
+BATCH = 64
 STRATA = 8  # noise levels are reported in this many classes of equal probability
 
 
@@ -127,7 +128,7 @@ class Recipe(BaseModel):
     label_dropout: float = Field(
         0.1, ge=0, lt=1
     )  # share of training images shown without class and numbers; each number, too
-    batch: PositiveInt = 64
+    batch: PositiveInt = BATCH
     muon_rate: PositiveFloat = 0.01  # of Muon, which moves the matrices that a net names
     momentum: float = Field(0.95, ge=0, lt=1)  # of Muon
     weight_decay: float = Field(0.1, ge=0)  # of Muon
@@ -187,12 +188,12 @@ CHECKS = (0.03, *(k / 20 for k in range(2, 20)))
 
 
 def plan_positions(images_total: int, minutes: float | None) -> Positions:
-    """The positions for a total: the first sheet after 20 seconds of the budget, then at doublings and quarters.
+    """The positions for a total: the first sheet after 15 seconds of the budget, then at doublings and quarters.
 
     Saves fall every 30 seconds of a short run, every twentieth of a longer one, and at least every 5 minutes.
     """
     seconds = 60.0 * minutes if minutes else math.inf
-    first = images_total * (min(20.0 / seconds, 0.125) if minutes else 0.125)
+    first = images_total * (min(15.0 / seconds, 0.125) if minutes else 0.125)
     doublings = [first * 2**k for k in range(24) if first * 2**k < images_total / 4]
     sheets = [int(position) for position in doublings] + [images_total * k // 4 for k in range(1, 5)]
     share = min(max(30.0 / seconds, 0.05), 300.0 / seconds, 0.5) if minutes else 0.1
@@ -284,13 +285,16 @@ def auto(pictures: Pictures, machine: Machine, minutes: float | None, **override
         fields |= {"batch": GPU_BATCH, "muon_rate": GPU_MUON_RATE}
     if minutes:
         fields["images_total"] = _expected_images(net, pictures, machine, minutes)
-    return Recipe.model_validate(fields | overrides)
+    made = Recipe.model_validate(fields | overrides)
+    asked = "batch" in overrides or machine.device != "cpu"
+    return made if asked else made.model_copy(update={"batch": _batch(pictures, made.images_total)})
 
 
 MOST_POSITIONS = 12  # a side, of the coarsest level
 LONGEST_UNFOLDED = 64  # pixels a side; larger pictures are folded by patches of 2
 MOST_KEPT = 64  # channels of pixels and patches that a net is widened for
 GPU_BATCH, GPU_MUON_RATE = 256, 0.02
+SMALL_IMAGE, FEW_SEEN = 2_048, 100_000  # values of an image, and images seen in a run
 KEPT_SECONDS, KEPT_SHARE = 1.0, 0.03  # of the budget, for the end
 GUIDANCE = 1.25  # by class: more of it than a short run learned, as varied as the pictures; not by numbers (LOG.md)
 EVALUATIONS = 12  # of the net for an image: 200 make none better (LOG.md)
@@ -308,6 +312,15 @@ SIZES = (
 def _affordable_net(pictures: Pictures, machine: Machine, minutes: float) -> UNetSpec:
     nets = [(net_of_size(width, blocks, pictures), fewest) for width, blocks, fewest in SIZES]
     return [net for net, fewest in nets if _expected_images(net, pictures, machine, minutes) >= fewest][-1]
+
+
+def _batch(pictures: Pictures, images_total: int) -> int:
+    """Half as many images a step where few are seen: a run of some hundred steps learns more from twice as many.
+
+    Small images, whose gradients are noisier, do not (LOG.md).
+    """
+    small = pictures.height * pictures.width * pictures.channels <= SMALL_IMAGE
+    return BATCH if small or images_total >= FEW_SEEN else BATCH // 2
 
 
 def _sampler(pictures: Pictures, guidance: float, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -344,7 +357,7 @@ def net_of_size(width: int, blocks: int, pictures: Pictures) -> UNetSpec:
 def _expected_images(net: UNetSpec | TransformerSpec, pictures: Pictures, machine: Machine, minutes: float) -> int:
     """A guess from the matrix rate, which the first check of the plan replaces."""
     rate = machine.matrix_gflops_bf16 if machine.bf16 else machine.matrix_gflops_float32
-    share, launching = (0.25, 0.0)  # measured on one processor, and below on one H100: LOG.md
+    share, launching = (0.4, 0.0)  # measured on one processor, and below on one H100: LOG.md
     if machine.device != "cpu":
         share, launching = (0.08, 45e-3 / GPU_BATCH)
     seconds_each = training_flops(net, pictures.height, pictures.width) / (share * rate * 1e9) + launching

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fromnoise.cli.look.common import FILM_STEPS, STRIP_STEPS
 from fromnoise.cli.sample import DeviceOption, write_samples
 from fromnoise.cli.show import Display, echo, shown
 from fromnoise.cli.train import train_session
@@ -71,13 +72,15 @@ def _pictures(model: "Model", images: "ImageSet", out: Path) -> Iterator[tuple[P
     yield out / "3-samples.png", "64 new ones out of pure noise, each class in turn."
 
     schedule = model.denoiser.schedule
-    strip = reverse_strip(reverse(model, [0]), schedule, model.spec, ["image 0"], seen)
+    steps = reverse(model, [0], sampler=model.sampler.changed(steps=STRIP_STEPS))
+    strip = reverse_strip(steps, schedule, model.spec, ["image 0"], seen)
     durable.write_file(out / "4-out-of-noise.png", strip.png(command))
     yield (
         out / "4-out-of-noise.png",
         "how one of them appears: the noisy picture, what the model believes, the noise it sees.",
     )
 
-    film = reverse_film(reverse(model, range(len(model.classes))), schedule, model.spec, seen)
+    steps = reverse(model, range(len(model.classes)), sampler=model.sampler.changed(steps=FILM_STEPS))
+    film = reverse_film(steps, schedule, model.spec, seen)
     durable.write_file(out / "5-out-of-noise.gif", film.encode(".gif", command))
     yield out / "5-out-of-noise.gif", "the same as a film, one image of each class."

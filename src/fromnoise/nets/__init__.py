@@ -38,7 +38,12 @@ def _kind(spec: "Mapping[str, Any] | UNetSpec | TransformerSpec") -> str:
 
 ImageNet = UNet | Transformer  # the nets of images; both answer spec and matrices
 ImageSpec = Annotated[
-    Annotated[UNetSpec, Tag("unet")] | Annotated[TransformerSpec, Tag("transformer")], Discriminator(_kind)
+    Annotated[UNetSpec, Tag("unet")] | Annotated[TransformerSpec, Tag("transformer")],
+    Discriminator(
+        _kind,
+        custom_error_type="kind_of_net",
+        custom_error_message="no such kind of net: there are unet and transformer",
+    ),
 ]
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fromnoise.sample import Sampler
 
 FILMS = (".webp", ".gif", ".mp4")
+STRIP_STEPS, FILM_STEPS = 16, 48  # from noise to an image, where they are what is to be seen
 
 FilmOption = Annotated[bool, typer.Option("--film", help="A film instead of a strip, as WebP unless --out says.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="FILE.png, or a film: FILE.webp, FILE.gif, FILE.mp4.")]

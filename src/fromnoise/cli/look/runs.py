@@ -6,6 +6,8 @@ import typer
 
 from fromnoise.cli.look.asking import Asking, asks_a_run
 from fromnoise.cli.look.common import (
+    FILM_STEPS,
+    STRIP_STEPS,
     FilmOption,
     OutOption,
     RunArgument,
@@ -34,13 +36,16 @@ def reverse(
     *,
     asking: Asking,
     sampler: SamplerOption = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="From noise to image; the run's own by default.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help=f"From noise to image: {STRIP_STEPS}, in a film {FILM_STEPS}.")
+    ] = None,
     film: FilmOption = False,
     out: OutOption = None,
 ) -> None:
     """Images coming out of noise: x_t, what the model believes (x0_hat), and the noise it predicts, side by side.
 
-    Shows the very images that `fromnoise sample` makes of the same seed and numbers. Goes to RUN/look by default.
+    Shows the very images that `fromnoise sample --steps N` makes of the same seed and numbers. Goes to RUN/look by
+    default.
 
     Examples:
 
@@ -59,7 +64,8 @@ def reverse(
     from fromnoise.look import reverse_film, reverse_strip
 
     asked, moving = asking.of(run), moves(target)
-    model, chosen = asked.model, asked.model.recipe.sampler.changed(sampler, steps)
+    finely = FILM_STEPS if moving else STRIP_STEPS
+    model, chosen = asked.model, asked.model.recipe.sampler.changed(sampler, steps or finely)
     numbers = number or list(range(n or (TOGETHER if moving else 1)))
     trajectory = chapter(model, numbers, seed=asking.seed, sampler=chosen, **asked.told)
     names = [asked.name(k) for k in numbers]
@@ -129,9 +135,9 @@ def seeds(
     from fromnoise.look import seeds_strip
 
     asked, first = asking.of(run), asking.seed
-    model = asked.model
-    ways = by_seed(model, number, range(first, first + n), **asked.told)
-    origin = asked.origin(f"seeds {first} to {first + n - 1}, {asked.name(number)}", model.recipe.sampler)
+    model, chosen = asked.model, asked.model.recipe.sampler.changed(steps=STRIP_STEPS)
+    ways = by_seed(model, number, range(first, first + n), sampler=chosen, **asked.told)
+    origin = asked.origin(f"seeds {first} to {first + n - 1}, {asked.name(number)}", chosen)
     figure = seeds_strip(ways, model.denoiser.schedule, model.spec, origin)
     write(figure, target, "seeds", run, "-n", n, "--number", number, *asked.words())
     echo(f"{shown(target)}: number {number} from {n} seeds.")

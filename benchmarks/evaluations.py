@@ -1,0 +1,54 @@
+"""Whether the few evaluations that a run samples with are as good as many: distances of both to held-out pictures.
+
+Samples of the same noise and classes by the run's own sampler and by 200 evaluations of its net, on its own grid and on
+log-snr; Lite0 features, beside the held-out pictures of the run. It takes some minutes.
+
+    python benchmarks/evaluations.py runs/menagerie runs/clothes
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from fromnoise.evaluate import load_lite0
+from fromnoise.evaluate.distances import frechet_distance, kernel_distance
+from fromnoise.evaluate.features import features
+from fromnoise.evaluate.score import draw
+from fromnoise.images import evenly
+from fromnoise.machine import keep_memory
+from fromnoise.model import last
+from fromnoise.run_folder import RunFolder, load
+from fromnoise.session import images_of
+
+N, MANY = 1024, 200
+
+
+def main() -> None:
+    """A line for each run and sampler, also appended to results/evaluations.jsonl."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+")
+    keep_memory()
+    net, results = load_lite0(), Path(__file__).parent / "results"
+    results.mkdir(exist_ok=True)
+    for run in parser.parse_args().runs:
+        model, images = load(run), images_of(RunFolder(run))
+        heldout = features(images.spec.shown(images.values[evenly(images.heldout, N)]), net)
+        steps = MANY // (1 if model.guidance == 1.0 else 2)
+        for sampler in (
+            model.sampler,
+            *(model.sampler.changed(steps=steps, grid=each) for each in ("inner", "log-snr")),
+        ):
+            chosen = replace(model, sampler=sampler)
+            seen = features(images.spec.shown(draw(chosen, images, N, 0)), net)
+            kid, frechet = kernel_distance(seen, heldout), frechet_distance(seen, heldout)
+            nfe = last(chosen.trajectory([0], labels=chosen.labels([0]))).nfe
+            line = {"run": str(run), "images_seen": model.images_seen, "nfe": nfe, "grid": sampler.grid}
+            line |= {"kid": kid.value, "kid_error": kid.error, "frechet": frechet.value}
+            print(json.dumps(line), flush=True)
+            with (results / "evaluations.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main()
