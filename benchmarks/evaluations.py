@@ -39,7 +39,7 @@ def main() -> None:
             model.sampler,
             *(model.sampler.changed(steps=steps, grid=each) for each in ("inner", "log-snr")),
         ):
-            chosen = replace(model, sampler=sampler)
+            chosen = replace(model, recipe=model.recipe.model_copy(update={"sampler": sampler}))
             seen = features(images.spec.shown(draw(chosen, images, N, 0)), net)
             kid, frechet = kernel_distance(seen, heldout), frechet_distance(seen, heldout)
             nfe = last(chosen.trajectory([0], labels=chosen.labels([0]))).nfe

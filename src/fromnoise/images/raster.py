@@ -42,7 +42,7 @@ class Header:
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict."""
-        return asdict(self)
+        return {**vars(self), "kind": dict(vars(self.kind))}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> "Header":
