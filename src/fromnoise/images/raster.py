@@ -1,7 +1,7 @@
 """What every reader of a format gives: a header before the pixels are read, and then the pixels, upright."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
