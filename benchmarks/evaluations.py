@@ -8,9 +8,11 @@ log-snr; Lite0 features, beside the held-out pictures of the run. It takes some 
 
 import argparse
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+from fromnoise.errors import FromnoiseError
 from fromnoise.evaluate import load_lite0
 from fromnoise.evaluate.distances import frechet_distance, kernel_distance
 from fromnoise.evaluate.features import features
@@ -28,10 +30,11 @@ def main() -> None:
     """A line for each run and sampler, also appended to results/evaluations.jsonl."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+")
+    runs = parser.parse_args().runs
     keep_memory()
     net, results = load_lite0(), Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
-    for run in parser.parse_args().runs:
+    for run in runs:
         model, images = load(run), images_of(RunFolder(run))
         heldout = features(images.spec.shown(images.values[evenly(images.heldout, N)]), net)
         steps = MANY // (1 if model.guidance == 1.0 else 2)
@@ -51,4 +54,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FromnoiseError as error:
+        sys.exit(f"evaluations: {error}")

@@ -34,7 +34,7 @@ from fromnoise.sample import Sampler
 
 LEVELS_MEAN = -1.2  # found on pictures whose sigma_data is 0.3 to 0.9
 NARROW = 0.3  # sigma_data below which pictures are centred and the levels lowered: what counts is how they vary
-BATCH = 64
+BATCH = 64  # images a step of a long run on a processor
 STRATA = 8  # noise levels are reported in this many classes of equal probability
 
 
@@ -264,6 +264,7 @@ def auto(pictures: Pictures, machine: Machine, minutes: float | None, **override
     """The recipe for these pictures on this machine in this many minutes; ``overrides`` replace fields by name.
 
     The net grows with the budget: the largest of SIZES that still sees enough images to learn from is taken.
+    A batch is halved where few images are to be seen, but not on a GPU.
     ``net`` and ``sampler`` may name some fields of theirs only. minutes None needs images_total and takes the smallest
     net.
     Raises pydantic.ValidationError for an unknown or contradictory field.
@@ -286,8 +287,9 @@ def auto(pictures: Pictures, machine: Machine, minutes: float | None, **override
     if minutes:
         fields["images_total"] = _expected_images(net, pictures, machine, minutes)
     made = Recipe.model_validate(fields | overrides)
-    asked = "batch" in overrides or machine.device != "cpu"
-    return made if asked else made.model_copy(update={"batch": _batch(pictures, made.images_total)})
+    if "batch" in overrides or machine.device != "cpu":
+        return made
+    return made.model_copy(update={"batch": _batch(pictures, made.images_total)})
 
 
 MOST_POSITIONS = 12  # a side, of the coarsest level

@@ -73,14 +73,14 @@ def _pictures(model: "Model", images: "ImageSet", out: Path) -> Iterator[tuple[P
 
     schedule = model.denoiser.schedule
     steps = reverse(model, [0], sampler=model.sampler.changed(steps=STRIP_STEPS))
-    strip = reverse_strip(steps, schedule, model.spec, ["image 0"], seen)
+    strip = reverse_strip(steps, schedule, model.spec, ["image 0"], f"{seen}, {STRIP_STEPS} steps")
     durable.write_file(out / "4-out-of-noise.png", strip.png(command))
     yield (
         out / "4-out-of-noise.png",
-        "how one of them appears: the noisy picture, what the model believes, the noise it sees.",
+        f"how one appears, in {STRIP_STEPS} steps: the noisy picture, what the model believes, the noise it sees.",
     )
 
     steps = reverse(model, range(len(model.classes)), sampler=model.sampler.changed(steps=FILM_STEPS))
-    film = reverse_film(steps, schedule, model.spec, seen)
+    film = reverse_film(steps, schedule, model.spec, f"{seen}, {FILM_STEPS} steps")
     durable.write_file(out / "5-out-of-noise.gif", film.encode(".gif", command))
-    yield out / "5-out-of-noise.gif", "the same as a film, one image of each class."
+    yield out / "5-out-of-noise.gif", "the same as a film, in more steps, one image of each class."
