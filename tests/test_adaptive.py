@@ -137,9 +137,10 @@ def test_a_refused_step_costs_its_calls_and_leaves_the_image_where_it_was():
     torch.testing.assert_close(end.x_s, expected, rtol=0, atol=1e-4)
 
 
-def test_each_image_keeps_its_own_condition():
+@pytest.mark.parametrize("within", [None, (0.25, 5.0)])
+def test_each_image_keeps_its_own_condition(within):
     """As images arrive the batch shrinks, and the classes of those that are left with it."""
-    denoiser = Guidance(conv_denoiser(EDM()), 2.0)
+    denoiser = Guidance(conv_denoiser(EDM()), 2.0, within)
     times = log_snr_grid(EDM(), 3)
     x = start_noise(EDM(), times[0], SHAPE, 3, NUMBERS).double()
     classes = torch.tensor([0, 3, 1, 2])
@@ -148,7 +149,7 @@ def test_each_image_keeps_its_own_condition():
     for k in range(4):
         alone = end_of(denoiser, x[k : k + 1], times, 1e-3, condition=Condition(classes[k : k + 1], numbers[k : k + 1]))
         torch.testing.assert_close(alone.x_s[0], together.x_s[k], rtol=0, atol=1e-9)
-    assert together.nfe % 2 == 0, "guidance counts its second evaluation"
+    assert within or together.nfe % 2 == 0, "guidance counts its second evaluation"
 
 
 def test_what_a_broken_net_answers_passes_through():

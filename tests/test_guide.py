@@ -1,13 +1,14 @@
 """Guidance: with and without the class and the numbers, and the difference exaggerated."""
 
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import pytest
 import torch
 from torch import Tensor
 
-from fromnoise.denoise import Denoiser
-from fromnoise.guide import Guidance
+from fromnoise.denoise import Denoiser, noise_ratio
+from fromnoise.guide import Guidance, evaluations
 from fromnoise.noise import EDM, Condition, Flow, Schedule
 from fromnoise.sample import Sampler, trajectory
 from toys import conv_denoiser
@@ -54,10 +55,41 @@ def test_the_second_evaluation_is_counted():
     assert guided.cost == 2 and [step.nfe for step in steps] == [4, 8, 12, 16, 18]
 
 
+def test_outside_of_its_bounds_the_answer_is_the_plain_one_and_costs_one():
+    plain = conv_denoiser(EDM())
+    inside = T[1:2].expand(3)
+    ratio = float(noise_ratio(EDM().log_snr(T[1])))
+    bounded, guided = Guidance(plain, 2.0, (0.9 * ratio, 1.1 * ratio)), Guidance(plain, 2.0)
+    expected = torch.stack([plain(X, T, TOLD)[0], guided(X, T, TOLD)[1], plain(X, T, TOLD)[2]])
+    torch.testing.assert_close(bounded(X, T, TOLD), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(bounded(X, inside, TOLD), guided(X, inside, TOLD), rtol=1e-12, atol=1e-12)
+    assert torch.equal(bounded(X, T[0], TOLD), plain(X, T[0], TOLD))
+    assert evaluations(bounded, T).tolist() == [1, 2, 1] and evaluations(guided, T).tolist() == [2, 2, 2]
+    assert evaluations(plain, T).tolist() == [1, 1, 1] and int(evaluations(bounded, T[2])) == 1
+
+
+def test_bounds_are_noise_ratios_whatever_the_schedule_calls_them():
+    bounded = Guidance(conv_denoiser(EDM()), 2.0, (0.25, 5.0))
+    t = EDM().t_at(-2.0 * torch.tensor([0.2, 0.3, 4.9, 5.1], dtype=torch.float64).log())
+    moved = Flow().t_at(EDM().log_snr(t))
+    assert bounded.guides(t).tolist() == bounded.under(Flow()).guides(moved).tolist() == [False, True, True, False]
+
+
+def test_evaluations_are_counted_where_they_happen():
+    bounded = Guidance(conv_denoiser(EDM()), 2.0, (0.25, 5.0))
+    sampler = Sampler("heun", steps=5, grid="inner")
+    times = sampler.times(EDM())
+    twice = [int(bounded.guides(t)) for t in times[:-1]]
+    assert 0 < sum(twice) < 5
+    expected = [2 + twice[i] + (twice[i + 1] if i < 4 else 0) - (i == 4) for i in range(5)]
+    steps = list(trajectory(bounded, X, times, sampler.step(), condition=TOLD))
+    assert [step.nfe for step in steps] == list(accumulate(expected))
+
+
 def test_guidance_goes_along_to_another_schedule():
-    guided = Guidance(conv_denoiser(EDM()), 2.0)
+    guided = Guidance(conv_denoiser(EDM()), 2.0, (0.25, 5.0))
     moved = guided.under(Flow())
-    assert isinstance(moved, Denoiser) and moved.guidance == 2.0
+    assert isinstance(moved, Denoiser) and (moved.guidance, moved.within) == (2.0, (0.25, 5.0))
     assert moved.schedule.name == moved.denoiser.schedule.name == "flow"
 
 

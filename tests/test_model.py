@@ -101,7 +101,8 @@ def test_guidance_of_one_asks_once_for_the_class_alone(model: Model) -> None:
     labels = model.labels([0, 1])
     steps = list(model.trajectory([0, 1], labels=labels, guidance=1.0))
     assert steps[-1].nfe == model.recipe.sampler.steps
-    assert list(model.trajectory([0, 1], labels=labels))[-1].nfe == 2 * steps[-1].nfe
+    everywhere = replace(model, recipe=model.recipe.model_copy(update={"guided_within": None}))
+    assert list(everywhere.trajectory([0, 1], labels=labels))[-1].nfe == 2 * steps[-1].nfe
 
 
 def test_a_model_without_classes_refuses_class_and_guidance() -> None:
@@ -142,7 +143,9 @@ def test_a_net_is_told_deviations_from_the_mean_of_the_pictures(numbered: Model)
 
 
 def test_guidance_acts_on_numbers_alone_too() -> None:
-    model = model_of(recipe(pictures(classes=(), numbers=KNOWN), sampler={"steps": 3}, guidance=1.5))
+    model = model_of(
+        recipe(pictures(classes=(), numbers=KNOWN), sampler={"steps": 3}, guidance=1.5, guided_within=None)
+    )
     told = list(model.trajectory([0], numbers={"age": 2}))
     assert told[-1].nfe == 2 * list(model.trajectory([0], numbers={"age": 2}, guidance=1.0))[-1].nfe
     assert list(model.trajectory([0]))[-1].nfe == told[-1].nfe / 2, "nothing is asked for, nothing to guide to"

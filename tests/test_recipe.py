@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from fromnoise.denoise import noise_ratio
 from fromnoise.errors import UseError
+from fromnoise.guide import Guidance, evaluations
 from fromnoise.images import open_images
 from fromnoise.machine import Machine
 from fromnoise.nets import UNetSpec
@@ -37,6 +38,7 @@ from fromnoise.recipe import (
 )
 from fromnoise.sample import Sampler
 from tiny import MACHINE, one_thread, pictures, recipe
+from toys import conv_denoiser
 
 FAST = Machine(2, 2**33, "cpu", "ten times as fast", 1, True, 50.0, 100.0, MACHINE.torch_version)
 MINUTES = st.one_of(st.none(), st.floats(0.05, 20_000))
@@ -183,7 +185,10 @@ def test_no_channel_of_a_pixel_must_share_the_finest_level(width: int, side: int
 @pytest.mark.parametrize(("classes", "fields"), [(("cat", "dog"), {}), (("cat", "dog"), {"guidance": 1.0}), ((), {})])
 def test_an_image_takes_twelve_evaluations_guided_or_not(classes: tuple[str, ...], fields: dict[str, float]) -> None:
     made = auto(pictures(classes=classes), MACHINE, 1.0, **fields)
-    assert made.sampler.steps * (1 if made.guidance == 1.0 else 2) == 12 and made.sampler.grid == "inner"
+    guided = Guidance(conv_denoiser(EDM()), made.guidance, made.guided_within)
+    times = made.sampler.times(EDM())[:-1]
+    calls = evaluations(guided, times) if made.guidance != 1.0 else torch.ones(len(times))
+    assert int(calls.sum()) == 12 and made.sampler.grid == "inner"
     changed = auto(pictures(classes=classes), MACHINE, 1.0, **fields, sampler={"steps": 3}).sampler
     assert (changed.steps, changed.grid) == (3, "inner")
     assert auto(pictures(), MACHINE, 1.0, sampler={"stepper": "adaptive"}).sampler == Sampler("adaptive", 2)
@@ -200,6 +205,8 @@ def test_noise_is_measured_by_what_the_pictures_vary_by() -> None:
     assert usual == [recipe().levels_mean] * 3 == [-1.2] * 3
     narrow = [auto(pictures(sigma_data=each), MACHINE, 1.0).levels_mean - math.log(each) for each in (0.003, 0.05, 0.3)]
     assert narrow == pytest.approx([narrow[-1]] * 3)
+    ends = [np.divide(auto(pictures(sigma_data=each), MACHINE, 1.0).guided_within, each) for each in (0.003, 0.05, 0.3)]
+    np.testing.assert_allclose(ends, ends[-1:] * 3)
     assert auto(pictures(sigma_data=0.05), MACHINE, 1.0, levels_mean=-1.0).levels_mean == -1.0
     centred = [auto(pictures(sigma_data=each, mean=-0.9), MACHINE, 1.0).centre for each in (0.05, 0.29, 0.3, 0.9)]
     assert centred == [-0.9, -0.9, 0.0, 0.0]

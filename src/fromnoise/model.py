@@ -52,6 +52,7 @@ class Maker:
     denoiser: Denoiser
     sampler: Sampler  # unless another is asked for
     guidance: float  # likewise
+    guided_within: tuple[float, float] | None  # noise ratios at which guidance acts, None = at all
     device: str
 
     @property
@@ -165,7 +166,7 @@ class Maker:
         denoiser, asked = self.quick, self.asked(numbers)
         condition = self._condition(len(image_numbers), labels, asked)
         if guidance != 1.0 and (asked or labels is not None):
-            denoiser = Guidance(denoiser, guidance)
+            denoiser = Guidance(denoiser, guidance, self.guided_within)
         start = x_t.to(self.device)
         return chosen.trajectory(denoiser, start, times, condition=condition, seed=seed, numbers=image_numbers)
 
@@ -251,9 +252,10 @@ class Model(Maker):
     pictures: Pictures = field(init=False)
     sampler: Sampler = field(init=False)
     guidance: float = field(init=False)
+    guided_within: tuple[float, float] | None = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("pictures", "sampler", "guidance"):
+        for name in ("pictures", "sampler", "guidance", "guided_within"):
             object.__setattr__(self, name, getattr(self.recipe, name))
 
     @cached_property
@@ -289,6 +291,7 @@ class ExactModel(Maker):
     device: str = "cpu"
     sampler: Sampler = field(default_factory=Sampler)
     guidance: float = 1.0
+    guided_within: tuple[float, float] | None = None
 
     @classmethod
     def of(cls, source: str, images: ImageSet, *, local: bool = False, device: str = "cpu") -> "ExactModel":

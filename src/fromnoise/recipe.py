@@ -142,6 +142,7 @@ class Recipe(BaseModel):
     images_total: PositiveInt  # the plan made before the first step
     sampler: Sampler = Sampler()
     guidance: float = 1.0  # of sampling; 1 = as learned
+    guided_within: tuple[PositiveFloat, PositiveFloat] | None = None  # noise ratios at which it acts; None = all
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
@@ -272,15 +273,17 @@ def auto(pictures: Pictures, machine: Machine, minutes: float | None, **override
     chosen = _affordable_net(pictures, machine, minutes) if minutes else net_of_size(*SIZES[0][:2], pictures)
     net = _changed(chosen, overrides.pop("net", {}))
     guidance = overrides.get("guidance", GUIDANCE if pictures.classes else 1.0)
+    narrower = min(1.0, pictures.sigma_data / NARROW)
     fields = {
         "pictures": pictures,
         "net": net,
         "minutes": minutes,
         "dtype": "bfloat16" if machine.bf16 else "float32",
         "guidance": guidance,
+        "guided_within": tuple(ratio * narrower for ratio in GUIDED_WITHIN),
         "sampler": _sampler(pictures, guidance, overrides.pop("sampler", {})),
         "centre": pictures.mean if pictures.sigma_data < NARROW else 0.0,
-        "levels_mean": LEVELS_MEAN + min(0.0, math.log(pictures.sigma_data / NARROW)),
+        "levels_mean": LEVELS_MEAN + math.log(narrower),
     }
     if machine.device != "cpu" and "batch" not in overrides:
         fields |= {"batch": GPU_BATCH, "muon_rate": GPU_MUON_RATE}
@@ -299,7 +302,9 @@ GPU_BATCH, GPU_MUON_RATE = 256, 0.02
 SMALL_IMAGE, FEW_SEEN = 2_048, 100_000  # values of an image, and images seen in a run
 KEPT_SECONDS, KEPT_SHARE = 1.0, 0.03  # of the budget, for the end
 GUIDANCE = 1.25  # by class: more of it than a short run learned, as varied as the pictures; not by numbers (LOG.md)
+GUIDED_WITHIN = (0.25, 5.0)  # above, it takes away from variety; below, it changes nothing (LOG.md)
 EVALUATIONS = 12  # of the net for an image: 200 make none better (LOG.md)
+GUIDED_STEPS = 9  # that take so many, three of them being within on `inner`
 # (width, blocks a level, images it must see to beat the one before it): measured up to the third, LOG.md of 2026-11-23
 SIZES = (
     (32, 1, 0),
@@ -326,11 +331,11 @@ def _batch(pictures: Pictures, images_total: int) -> int:
 
 
 def _sampler(pictures: Pictures, guidance: float, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """EVALUATIONS of the net, two a step under guidance, at the noise levels of pictures that vary as most do.
+    """EVALUATIONS of the net, two a step where guidance acts, at the noise levels of pictures that vary as most do.
 
     ``fields`` replace its own by name.
     """
-    steps = EVALUATIONS if guidance == 1.0 else EVALUATIONS // 2
+    steps = EVALUATIONS if guidance == 1.0 else GUIDED_STEPS
     own = Sampler() if pictures.sigma_data < NARROW else Sampler(steps=steps, grid="inner")
     return asdict(own.changed(fields.get("stepper"))) | dict(fields)
 

@@ -15,6 +15,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from fromnoise.denoise import Denoiser
+from fromnoise.guide import evaluations
 from fromnoise.noise import Condition, Flow, Schedule, spread
 from fromnoise.sample.step import Step
 
@@ -133,7 +134,7 @@ class _Walk:
         """``front``, of the images ``rows`` alone, with the answer to where it stands."""
         with torch.no_grad():
             x0_hat = self.denoiser(front.x, front.t, self.condition.rows(rows))
-        return replace(front, x0_hat=x0_hat, calls=front.calls + self.denoiser.cost)
+        return replace(front, x0_hat=x0_hat, calls=front.calls + evaluations(self.denoiser, front.t))
 
     def _place(self, t: Tensor) -> Tensor:
         """The time at which the flow schedule has the log-SNR that this schedule has at t."""

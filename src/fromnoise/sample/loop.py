@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fromnoise import keyed
 from fromnoise.denoise import Denoiser
+from fromnoise.guide import evaluations
 from fromnoise.noise import Condition, Schedule
 from fromnoise.sample.step import Step, Update
 
@@ -25,7 +26,7 @@ class _Asked:
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         x0_hat = self.denoiser(x_t, t, self.condition)
-        self.nfe += self.denoiser.cost
+        self.nfe += int(evaluations(self.denoiser, t))
         self.first = x0_hat if self.first is None else self.first
         return x0_hat
 
