@@ -19,8 +19,9 @@ from fromnoise.evaluate.features import features
 from fromnoise.evaluate.score import draw
 from fromnoise.images import evenly
 from fromnoise.machine import keep_memory
-from fromnoise.model import last
+from fromnoise.model import Model, last
 from fromnoise.run_folder import RunFolder, load
+from fromnoise.sample import Sampler
 from fromnoise.session import images_of
 
 N, MANY = 1024, 200
@@ -37,20 +38,32 @@ def main() -> None:
     for run in runs:
         model, images = load(run), images_of(RunFolder(run))
         heldout = features(images.spec.shown(images.values[evenly(images.heldout, N)]), net)
-        steps = MANY // (1 if model.guidance == 1.0 else 2)
-        for sampler in (
-            model.sampler,
-            *(model.sampler.changed(steps=steps, grid=each) for each in ("inner", "log-snr")),
-        ):
-            chosen = replace(model, recipe=model.recipe.model_copy(update={"sampler": sampler}))
+        for sampler in (model.sampler, *(many(model, grid) for grid in ("inner", "log-snr"))):
+            chosen = sampled_by(model, sampler)
             seen = features(images.spec.shown(draw(chosen, images, N, 0)), net)
             kid, frechet = kernel_distance(seen, heldout), frechet_distance(seen, heldout)
-            nfe = last(chosen.trajectory([0], labels=chosen.labels([0]))).nfe
+            nfe = evaluations(chosen)
             line = {"run": str(run), "images_seen": model.images_seen, "nfe": nfe, "grid": sampler.grid}
             line |= {"kid": kid.value, "kid_error": kid.error, "frechet": frechet.value}
             print(json.dumps(line), flush=True)
             with (results / "evaluations.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
+
+
+def sampled_by(model: Model, sampler: Sampler) -> Model:
+    """The same model with another sampler for its own."""
+    return replace(model, recipe=model.recipe.model_copy(update={"sampler": sampler}))
+
+
+def evaluations(model: Model) -> int:
+    """Of its net, for an image."""
+    return last(model.trajectory([0], labels=model.labels([0]))).nfe
+
+
+def many(model: Model, grid: str) -> Sampler:
+    """The model's own with as many steps on a grid as MANY evaluations last for."""
+    own = model.sampler.changed(steps=100, grid=grid)
+    return own.changed(steps=100 * MANY // evaluations(sampled_by(model, own)))
 
 
 if __name__ == "__main__":

@@ -99,6 +99,8 @@ def model_of(track: Track, at: Path) -> Model | ExactModel:
 def sampler_of(model: Model | ExactModel) -> str:
     """Named as the command names it."""
     guided = f", guidance {model.guidance:g}" if model.guidance != 1 else ""
+    if guided and model.guided_within:
+        guided += " from {:g} to {:g}".format(*model.guided_within)
     return f"{model.sampler.stepper}, {model.sampler.steps} steps, {model.sampler.grid} grid{guided}"
 
 

@@ -71,7 +71,7 @@ def page(found: list[Line]) -> str:
         "Every distance is given above its floor: less the distance of 1,024 training images to the same scoring part.",
         "± one standard error. Nearest: median distance to the nearest training image (root mean square difference,",
         "black to white being 1), beside that of the scoring part, which nobody trained on. In parts of diffusers':",
-        "the first distance over that of diffusers after the same minutes.",
+        "the first distance and KID over those of diffusers after the same minutes.",
         "",
         "![Scores against minutes](race.png)",
         "",
@@ -106,7 +106,10 @@ def cells(line: Line, taught: Line | None, measures: list[str]) -> Iterator[str]
     yield from (line["entrant"], f"{line['minutes']:g}", f"{line['seconds']:.0f}", f"{line['images_seen']:,}")
     for name in measures:
         yield number(above(line, name))
-    yield f"{above(line, measures[0])['value'] / above(taught, measures[0])['value']:.3f}" if taught else ""
+    parts = (
+        [above(line, name)["value"] / above(taught, name)["value"] for name in (measures[0], "kid")] if taught else []
+    )
+    yield "; ".join(f"{part:.3f}" for part in parts)
     near = line["nearest"]
     yield f"{line['sampling_images_per_second']:.1f}"
     yield f"{number(near['samples']['median'])}; {number(near['heldout']['median'])}"

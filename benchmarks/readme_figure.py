@@ -14,7 +14,8 @@ from fromnoise.images import encode_png, enlarge
 from fromnoise.noise import spread
 from fromnoise.run_folder import load
 
-SHOWN = (0, 3, 5, 6, 7, 8, 9, 11)  # steps of 16, of which the first and last few look alike
+STEPS = 16
+SHOWN = (0, 3, 5, 6, 7, 8, 9, 11)  # steps of them, of which the first and last few look alike
 FACTOR, GAP = 3, 6
 
 
@@ -22,7 +23,7 @@ def main() -> None:
     """Rows: one image each; columns: x_t at some steps, then the finished image."""
     run, out = sys.argv[1:]
     model = load(run)
-    steps = reverse(model, range(8), seed=1)
+    steps = reverse(model, range(4), seed=1, sampler=model.sampler.changed(steps=STEPS))
     columns = []
     for step in [steps[i] for i in SHOWN]:
         alpha, sigma = model.denoiser.schedule.alpha_sigma(step.t)
@@ -30,7 +31,7 @@ def main() -> None:
         columns.append(values)
     columns.append(model.to_values(steps[-1].x_s)[0])
     rows = [np.concatenate([padded(column[row]) for column in columns], axis=1) for row in range(4)]
-    text = f"fromnoise: x_t at steps {SHOWN} of 16 and the finished images, {model.images_seen:,} images seen, seed 1, "
+    text = f"fromnoise: x_t at steps {SHOWN} of {STEPS} and the finished images, {model.images_seen:,} images seen, seed 1, "
     text += f"guidance {model.guidance_of():g}"
     write_file(Path(out), encode_png(np.concatenate(rows), {"fromnoise": text}))
 
