@@ -31,8 +31,8 @@ def main() -> None:
         columns.append(values)
     columns.append(model.to_values(steps[-1].x_s)[0])
     rows = [np.concatenate([padded(column[row]) for column in columns], axis=1) for row in range(4)]
-    text = f"fromnoise: x_t at steps {SHOWN} of {STEPS} and the finished images, {model.images_seen:,} images seen, seed 1, "
-    text += f"guidance {model.guidance_of():g}"
+    text = f"fromnoise: x_t at steps {SHOWN} of {STEPS} and the finished images, {model.images_seen:,} images seen, "
+    text += f"seed 1, guidance {model.guidance_of():g}"
     write_file(Path(out), encode_png(np.concatenate(rows), {"fromnoise": text}))
 
 
