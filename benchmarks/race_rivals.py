@@ -157,8 +157,12 @@ def predicted(
 
 @torch.inference_mode()
 def samples(net: UNet2DModel, settings: Settings, part: Part, first: int, n: int) -> UInt8[np.ndarray, "n h w c"]:
-    """``n`` images from image number ``first`` on, by DPM-Solver++; classes as often as in training."""
-    solver = DPMSolverMultistepScheduler.from_config(DDPMScheduler(LEVELS).config)
+    """``n`` images from image number ``first`` on, by DPM-Solver++; classes as often as in training.
+
+    With dynamic thresholding (Saharia et al. 2022, arXiv 2205.11487, section 2.3), as diffusers' documentation advises
+    for models of pixels: without it most of these come out white, black or as static.
+    """
+    solver = DPMSolverMultistepScheduler.from_config(DDPMScheduler(LEVELS).config, thresholding=True)
     generator = torch.Generator().manual_seed(keyed.integer(SEED, 1, first))
     if not settings.tuned:
         pipeline = DDPMPipeline(net, solver)

@@ -62,7 +62,8 @@ def rival() -> DDPMPipeline:
         down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
     )
-    pipeline = DDPMPipeline(net, DPMSolverMultistepScheduler.from_config(DDPMScheduler(1000).config))
+    solver = DPMSolverMultistepScheduler.from_config(DDPMScheduler(1000).config, thresholding=True)
+    pipeline = DDPMPipeline(net, solver)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
