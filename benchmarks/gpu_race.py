@@ -131,7 +131,7 @@ def timed(make: Callable[[], T], device: str) -> tuple[T, float]:
 @torch.no_grad()
 def sampled(rival: Rival, shape: torch.Size, classes: torch.Tensor, calls: int) -> torch.Tensor:
     """DPM-Solver++ on the levels of its training, as in race_rivals.py, (B, C, H, W) in [-1, 1]."""
-    solver = DPMSolverMultistepScheduler.from_config(rival.noising.config)
+    solver = DPMSolverMultistepScheduler.from_config(rival.noising.config, thresholding=True)
     solver.set_timesteps(calls, device=rival.device)
     x = torch.randn(len(classes), *shape, device=rival.device)
     for level in solver.timesteps:

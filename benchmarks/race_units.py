@@ -95,7 +95,8 @@ def line(track: Track, entrant: str, minutes: float) -> dict[str, Any]:
     at = track.work / entrant
     seconds = sum(facts_of(path)["seconds"] for path in units(at, minutes))
     facts = {"track": track.name, "entrant": entrant, "minutes": minutes, **facts_of(weights_at(at, minutes))}
-    how = {"sampler": f"DPM-Solver++ with thresholding, {CALLS} steps", "nfe": CALLS, "sampling_images_per_second": N / seconds}
+    sampler = f"DPM-Solver++ with thresholding, {CALLS} steps"
+    how = {"sampler": sampler, "nfe": CALLS, "sampling_images_per_second": N / seconds}
     return facts | {"commands": [COMMAND.format(track.name, entrant)]} | how | scores(track, samples_of(at, minutes))
 
 
