@@ -39,7 +39,8 @@ def report(docs: Path) -> None:
         raise UseError("Nothing was raced yet: give --track and --entrant first.")
     write_file(text, (text.read_text().split(MARK)[0] + page(found)).encode())
     write_file(docs / "race.png", png(curves(found)))
-    shown = [(line, path) for line in found if of_sheet(line) and (path := samples_file(line)).is_file()]
+    chosen = [line for track in TRACKS for line in ordered(found, track) if of_sheet(line)]
+    shown = [(line, path) for line in chosen if (path := samples_file(line)).is_file()]
     if shown:
         write_file(docs / "race-sheets.png", encode_png(sheets(shown)))
 
@@ -187,17 +188,17 @@ def samples_file(line: Line) -> Path:
 
 
 def sheets(shown: list[tuple[Line, Path]]) -> UInt8[np.ndarray, "H W 3"]:
-    """A row a track, a column an entrant; under each what it is."""
+    """A row a track; above each sheet what it is."""
     font, small = ImageFont.load_default(17), ImageFont.load_default(13)
-    side, margin, text = 8 * 66, 40, 84
-    tracks = [track for track in TRACKS if any(line["track"] == track for line, _ in shown)]
-    entrants = [each for each in COLOURS if any(line["entrant"] == each for line, _ in shown)]
-    width, height = len(entrants) * (side + margin) + margin, len(tracks) * (side + text + margin) + margin
+    side, margin, text = 8 * 66, 40, 104
+    rows = [row for track in TRACKS if (row := [each for each in shown if each[0]["track"] == track])]
+    across = max(len(row) for row in rows)
+    width, height = across * (side + margin) + margin, len(rows) * (side + text + margin) + margin
     paper = Image.new("RGB", (width, height), "white")
     pen = ImageDraw.Draw(paper)
-    for line, path in shown:
-        left = margin + entrants.index(line["entrant"]) * (side + margin)
-        top = margin + tracks.index(line["track"]) * (side + text + margin)
+    for i, j in ((i, j) for i, row in enumerate(rows) for j in range(len(row))):
+        line, path = rows[i][j]
+        left, top = margin + j * (side + margin), margin + i * (side + text + margin)
         tensors, _ = load(path)
         images = tensors.get("shown", tensors.get("images"))[:SHEET].numpy()
         sheet = montage(images, columns=8, factor=64 // max(images.shape[1:3]))
@@ -215,7 +216,8 @@ def minutes_of(line: Line) -> str:
 
 def label(line: Line) -> Iterator[str]:
     """What stands above a sheet: how it came about, and how it scored."""
-    yield f"{line['images_seen']:,} images seen in {line['seconds']:.0f} s; numbers 0 to {SHEET - 1}, {line['sampler']}"
+    yield f"{line['images_seen']:,} images seen in {line['seconds']:.0f} s; numbers 0 to {SHEET - 1}"
+    yield line["sampler"]
     names = {"frechet_classifier": "Frechet (classifier)", "frechet": "Frechet (Lite0)", "kid": "KID (Lite0)"}
     scored = [f"{said} {number(above(line, name))}" for name, said in names.items() if name in line]
     yield f"above the floor: {', '.join(scored[:2])}"
