@@ -248,11 +248,12 @@ def test_every_sampler_begins_at_the_same_noise_and_calls_the_model_equally_ofte
             assert np.array_equal(tiny.to_values(way[-1].x_s)[0], made.images)
     assert [sampler.stepper for sampler in ways] == list(STEPPERS)
     every = list(ways.values())
-    assert {way[-1].nfe for way in every} == {14}, "7 calls, each of two evaluations"
+    assert all(7 < way[-1].nfe < 14 for way in every), "7 calls, some of two evaluations"
     assert all(torch.equal(way[0].x_t, every[0][0].x_t) for way in every)
     coarse = [step.t for step in min(every, key=len)]
     for way in every:
         assert all(min(abs(step.t - t) for step in way) < 1e-12 for t in coarse), "grids are nested"
+    assert {way[-1].nfe for way in by_sampler(tiny, 5, 7, guidance=1.0).values()} == {7}
     with pytest.raises(UseError, match="odd number, not 8"):
         by_sampler(tiny, 0, 8)
 
