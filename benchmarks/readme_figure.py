@@ -15,7 +15,7 @@ from fromnoise.noise import spread
 from fromnoise.run_folder import load
 
 STEPS = 16
-SHOWN = (0, 3, 5, 6, 7, 8, 9, 11)  # steps of them, of which the first and last few look alike
+SHOWN = (0, 5, 7, 8, 9, 10, 11, 12)  # steps of them, of which the first and last few look alike
 FACTOR, GAP = 3, 6
 
 
