@@ -254,6 +254,9 @@ def test_every_sampler_begins_at_the_same_noise_and_calls_the_model_equally_ofte
     for way in every:
         assert all(min(abs(step.t - t) for step in way) < 1e-12 for t in coarse), "grids are nested"
     assert {way[-1].nfe for way in by_sampler(tiny, 5, 7, guidance=1.0).values()} == {7}
+    unbounded = replace(tiny, recipe=tiny.recipe.model_copy(update={"guided_within": None}))
+    twice = by_sampler(unbounded, 5, 7, class_name="dog", guidance=2.0)
+    assert {way[-1].nfe for way in twice.values()} == {14}, "7 calls, each of two evaluations"
     with pytest.raises(UseError, match="odd number, not 8"):
         by_sampler(tiny, 0, 8)
 

@@ -61,6 +61,7 @@ def alone() -> Iterator[None]:
         ({"net": {"numbers": 1}}, ("net.numbers", "len(pictures.numbers)")),
         ({"batch": 20}, ("batch", "8")),
         ({"sampler": {"steps": 0}}, ("sampler.steps", "1")),
+        ({"guided_within": (5.0, 0.25)}, ("guided_within", "5", "0.25")),
         ({"net": {"width": 20}}, ("width", "16")),
         ({"schedule": "cosine"}, ("schedule", "vp-cosine")),
         ({"anneal_from": 1.0}, ("anneal_from", "1")),

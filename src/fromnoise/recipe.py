@@ -159,6 +159,8 @@ class Recipe(BaseModel):
             raise ValueError(
                 f"guidance is {self.guidance:g} but pictures.classes and pictures.numbers are (); it needs one of them"
             )
+        if self.guided_within and self.guided_within[0] > self.guided_within[1]:
+            raise ValueError("guided_within begins at {:g} but ends at {:g}; it must rise".format(*self.guided_within))
         if self.sampler.steps < 1:
             raise ValueError(f"sampler.steps is {self.sampler.steps} but must be at least 1")
         return self
@@ -302,7 +304,7 @@ GPU_BATCH, GPU_MUON_RATE = 256, 0.02
 SMALL_IMAGE, FEW_SEEN = 2_048, 100_000  # values of an image, and images seen in a run
 KEPT_SECONDS, KEPT_SHARE = 1.0, 0.03  # of the budget, for the end
 GUIDANCE = 1.25  # by class: more of it than a short run learned, as varied as the pictures; not by numbers (LOG.md)
-GUIDED_WITHIN = (0.25, 5.0)  # above, it takes away from variety; below, it changes nothing (LOG.md)
+GUIDED_WITHIN = (0.25, 5.0)  # above, samples come out further from the pictures; below, no nearer (LOG.md)
 EVALUATIONS = 12  # of the net for an image: 200 make none better (LOG.md)
 GUIDED_STEPS = 9  # that take so many, three of them being within on `inner`
 # (width, blocks a level, images it must see to beat the one before it): measured up to the third, LOG.md of 2026-11-23
