@@ -395,7 +395,9 @@ def test_the_parameters_are_those_of_the_net() -> None:
     expected = forecast.of_recipe(known)
     larger = forecast.of_recipe(known.model_copy(update={"batch": 2 * known.batch}))
     assert larger.kept_bytes == 2 * expected.kept_bytes and larger.state_bytes == expected.state_bytes
-    assert 5 * expected.parameters <= expected.state_bytes / 4 * 1.25 <= 7 * expected.parameters
+    assert 5 * expected.parameters <= expected.state_bytes / 4 <= 6 * expected.parameters
+    alone = forecast.of_recipe(known.model_copy(update={"earlier_at": None}))
+    assert expected.state_bytes - alone.state_bytes == 4 * expected.parameters
 
 
 # A run

@@ -42,6 +42,25 @@ def test_guidance_is_a_straight_line_through_the_two(guidance):
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("condition", [TOLD, Condition(), None])
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 2.5])
+def test_an_earlier_denoiser_is_asked_with_the_class_hidden(condition, guidance):
+    """x0_hat + (guidance - 1) (x0_hat - earlier), between the bounds; with nothing told as well."""
+    plain, earlier = conv_denoiser(EDM()), conv_denoiser(EDM(), "v")
+    ratio = float(noise_ratio(EDM().log_snr(T[1])))
+    hidden = UNTOLD if condition is TOLD else None
+    told, other = plain(X, T, condition), earlier(X, T, hidden)
+    everywhere = told + (guidance - 1.0) * (told - other)
+    found = Guidance(plain, guidance, None, earlier)
+    torch.testing.assert_close(found(X, T, condition), everywhere, rtol=1e-12, atol=1e-12)
+    bounded = Guidance(plain, guidance, (0.9 * ratio, 1.1 * ratio), earlier)
+    expected = torch.stack([told[0], everywhere[1], told[2]])
+    torch.testing.assert_close(bounded(X, T, condition), expected, rtol=1e-12, atol=1e-12)
+    assert evaluations(bounded, T).tolist() == [1, 2, 1] and found.cost == 2
+    moved = found.under(Flow())
+    assert moved.earlier.schedule.name == moved.denoiser.schedule.name == "flow"
+
+
 def test_one_time_serves_all_images():
     guided = Guidance(conv_denoiser(EDM()), 2.0)
     one = torch.tensor(0.5, dtype=torch.float64)

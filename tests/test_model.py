@@ -113,6 +113,24 @@ def test_a_model_without_classes_refuses_class_and_guidance() -> None:
             bare.sample(1, **wrong)  # type: ignore[arg-type]
 
 
+def test_an_earlier_denoiser_is_led_away_from_with_classes_and_without(model: Model) -> None:
+    """Where the two agree there is nothing to lead away from; where they do not, guidance 1 leaves the plain answer."""
+    for classes in ((), ("cat", "dog")):
+        told = recipe(pictures(classes=classes), sampler={"steps": 3}, guided_within=None)
+        bare = model_of(told)
+        other = replace(bare, earlier=build_denoiser(told, awake(build_net(told), 5)))
+        same = replace(bare, earlier=bare.denoiser)
+        plain = bare.sample(2, guidance=1.0).images
+        assert np.array_equal(other.sample(2, guidance=1.0).images, plain)
+        assert near(same.sample(2).images, bare.sample(2).images) and not near(other.sample(2).images, plain)
+        labels = other.labels([0, 1])
+        assert [list(each.trajectory([0, 1], labels=labels))[-1].nfe for each in (bare, other)] == [
+            6 if classes else 3,
+            6,
+        ]
+        assert list(other.trajectory([0, 1], labels=labels, guidance=1.0))[-1].nfe == 3
+
+
 KNOWN = (
     NumberSpec(name="angle", low=0, high=360, mean=180, std=100),
     NumberSpec(name="age", low=1, high=9, mean=4, std=2),

@@ -68,7 +68,11 @@ def alone() -> Iterator[None]:
         ({"ema_relative_std": 0.3}, ("ema_relative_std", "0.28")),
         ({"images_total": 0}, ("images_total", "0")),
         ({"net": {"blocks": [2, 2]}}, ("multipliers", "blocks")),
-        ({"shown": pictures(classes=()), "guidance": 2.0}, ("guidance", "pictures.classes", "pictures.numbers")),
+        (
+            {"shown": pictures(classes=()), "guidance": 2.0, "earlier_at": None},
+            ("guidance", "pictures.classes", "pictures.numbers", "earlier_at"),
+        ),
+        ({"earlier_at": 1.0}, ("earlier_at", "1")),
     ],
 )
 def test_contradictory_or_impossible_fields_are_refused_with_both_names(
@@ -183,6 +187,12 @@ def test_no_channel_of_a_pixel_must_share_the_finest_level(width: int, side: int
         assert net.width == width
 
 
+def test_guidance_is_for_all_but_runs_with_numbers_alone() -> None:
+    number = NumberSpec(name="age", low=1, high=9, mean=4, std=2)
+    asked = [auto(pictures(classes=of, numbers=by), MACHINE, 10.0) for of in ((), ("cat",)) for by in ((), (number,))]
+    assert [made.guidance for made in asked] == [GUIDANCE, 1.0, GUIDANCE, GUIDANCE]
+
+
 @pytest.mark.parametrize(("classes", "fields"), [(("cat", "dog"), {}), (("cat", "dog"), {"guidance": 1.0}), ((), {})])
 def test_an_image_takes_twelve_evaluations_guided_or_not(classes: tuple[str, ...], fields: dict[str, float]) -> None:
     made = auto(pictures(classes=classes), MACHINE, 1.0, **fields)
@@ -249,7 +259,6 @@ def test_a_gpu_gets_larger_batches_unless_asked_otherwise() -> None:
     assert (made.batch, made.muon_rate, made.guidance) == (GPU_BATCH, GPU_MUON_RATE, GUIDANCE)
     on_cpu = auto(pictures(), MACHINE, 10.0)
     assert (asked.batch, asked.muon_rate) == (64, on_cpu.muon_rate)
-    assert auto(pictures(classes=()), MACHINE, 10.0).guidance == 1.0
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,11 @@ def checkpoint(images_seen: int) -> Checkpoint:
         "edge": torch.tensor([0.0, -0.0, torch.finfo(torch.float32).max, 1e-45]),
     }
     ema = {name: -value for name, value in weights.items()}
-    return Checkpoint(images_seen, 1.25 * images_seen, weights, ema, {"step/conv": torch.tensor(float(images_seen))})
+    optimizer, earlier = (
+        {"step/conv": torch.tensor(float(images_seen))},
+        {name: 2 * value for name, value in ema.items()},
+    )
+    return Checkpoint(images_seen, 1.25 * images_seen, weights, ema, optimizer, earlier)
 
 
 @pytest.fixture
@@ -206,14 +210,16 @@ def test_events_leave_out_what_a_resume_did_again(begun: RunFolder) -> None:
 
 def test_load_gives_the_average_or_the_raw_weights_without_changing_the_run(begun: RunFolder) -> None:
     made = recipe()
-    raw, average = (dict(awake(build_net(made), seed).named_parameters()) for seed in (1, 2))
-    begun.save(Checkpoint(96, 1.0, raw, average, {}))
+    raw, average, aside = (dict(awake(build_net(made), seed).named_parameters()) for seed in (1, 2, 3))
+    begun.save(Checkpoint(96, 1.0, raw, average, {}, aside))
     before = {file: file.read_bytes() for file in begun.path.rglob("*") if file.is_file()}
     for name, expected in (("raw", raw), ("ema", average)):
         model = load(begun.path, weights=name)
         held = dict(model.denoiser.net.named_parameters())  # type: ignore[attr-defined]
         assert equal(held, {key: value.detach() for key, value in expected.items()})
         assert (model.weights, model.images_seen, model.recipe) == (name, 96, made)
+        earlier = dict(model.earlier.net.named_parameters())  # type: ignore[union-attr]
+        assert equal(earlier, {key: value.detach() for key, value in aside.items()})
         assert not any(weight.requires_grad for weight in held.values())
     assert before == {file: file.read_bytes() for file in begun.path.rglob("*") if file.is_file()}
     with pytest.raises(UseError, match="average"):
@@ -227,7 +233,7 @@ def test_load_takes_the_checkpoint_before_a_damaged_one_and_names_its_weights(be
     newer = begun.save(replace(good, images_seen=128))
     (newer / "ema.safetensors").write_bytes(b"")
     model = load(begun.path)
-    assert model.images_seen == 64
+    assert model.images_seen == 64 and model.earlier is None
     assert model.checkpoint == hashlib.sha256((older / "ema.safetensors").read_bytes()).hexdigest()
 
 

@@ -18,7 +18,7 @@ from fromnoise.errors import NonFinite
 from fromnoise.images import ImageSet, open_images
 from fromnoise.noise import SCHEDULES
 from fromnoise.recipe import STRATA, Pictures, Recipe
-from fromnoise.run_folder import Checkpoint, Revision, RunFolder
+from fromnoise.run_folder import PARTS, Checkpoint, Revision, RunFolder
 from fromnoise.trainer import Outcome, Trainer
 from fromnoise.training import (
     TrainStep,
@@ -147,10 +147,30 @@ def test_sheets_and_probes_change_nothing(images: ImageSet, tmp_path: Path) -> N
 def frozen(state: Checkpoint) -> Checkpoint:
     """A copy that training does not reach."""
     parts = {
-        part: {name: value.detach().clone() for name, value in getattr(state, part).items()}
-        for part in ("weights", "ema", "optimizer")
+        part: {name: value.detach().clone() for name, value in tensors.items()}
+        for part in PARTS
+        if (tensors := getattr(state, part)) is not None
     }
     return Checkpoint(state.images_seen, state.seconds, **parts)
+
+
+def test_the_average_is_set_aside_when_a_quarter_of_the_plan_is_over(images: ImageSet) -> None:
+    trainer, aside = Trainer(recipe_of(images), images, "cpu"), list[Checkpoint]()
+    for _ in range(TOTAL // 16):
+        trainer.update(TOTAL)
+        state = frozen(trainer.state(0.0))
+        assert (state.earlier is None) == (state.images_seen < TOTAL / 4)
+        aside += [state] if state.earlier else []
+    assert all(equal(each.earlier, aside[0].ema) for each in aside)
+    assert len(aside) > 1 and not equal(aside[-1].ema, aside[0].ema)
+    assert trainer.model(trainer.average, "ema").earlier is not None
+
+
+def test_without_a_share_nothing_is_set_aside(images: ImageSet) -> None:
+    trainer = Trainer(recipe_of(images, earlier_at=None), images, "cpu")
+    for _ in range(TOTAL // 16):
+        trainer.update(TOTAL)
+    assert trainer.state(0.0).earlier is None and trainer.model(trainer.average, "ema").earlier is None
 
 
 # --- stopping and going on ---

@@ -94,6 +94,7 @@ def equal(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> bool:
 def require_equal(left: Checkpoint, right: Checkpoint) -> None:
     """Bit for bit the same state of training."""
     assert left.images_seen == right.images_seen
+    assert (left.earlier is None) == (right.earlier is None) and equal(left.earlier or {}, right.earlier or {})
     for part in ("weights", "ema", "optimizer"):
         assert len(getattr(left, part)) > 10
         assert equal(getattr(left, part), getattr(right, part)), part

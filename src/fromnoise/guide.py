@@ -12,21 +12,25 @@ from fromnoise.noise import Condition, Schedule
 
 @dataclass(frozen=True)
 class Guidance:
-    """x0_hat(null) + guidance (x0_hat(told) - x0_hat(null)) (Ho, Salimans 2022, arXiv 2207.12598, eq. 6).
+    """x0_hat(told) + (guidance - 1) (x0_hat(told) - other(null)): away from what the other denoiser answers.
 
-    Null hides the class and all numbers. guidance 1 is the plain conditional answer; larger values favour what is
-    typical of the class and the numbers asked for. Outside of the noise ratios ``within``, ends included, the answer
-    is the plain one and costs one evaluation (Kynkaanniemi et al. 2024, arXiv 2404.07724, section 3). None is no bound.
+    Null hides the class and all numbers; guidance 1 is the plain answer. The other is the same denoiser (Ho, Salimans
+    2022, arXiv 2207.12598, eq. 6), which needs a class or numbers, or ``earlier``, one that learned less of the same
+    pictures: then samples also move away from its mistakes, with nothing told as well (Karras et al. 2024, arXiv
+    2406.02507, eq. 3, where the other is told the class). Outside of the noise ratios ``within``, ends included, the
+    answer is the plain one and costs one evaluation (Kynkaanniemi et al. 2024, arXiv 2404.07724, section 3); None is no
+    bound.
     """
 
     denoiser: Denoiser
     guidance: float
     within: tuple[float, float] | None = None
+    earlier: Denoiser | None = None
 
     @property
     def cost(self) -> int:
-        """Two net evaluations per image, where it guides."""
-        return 2 * self.denoiser.cost
+        """Net evaluations per image, where it guides."""
+        return self.denoiser.cost + (self.earlier or self.denoiser).cost
 
     @property
     def schedule(self) -> Schedule:
@@ -35,7 +39,8 @@ class Guidance:
 
     def under(self, schedule: Schedule) -> "Guidance":
         """The same guidance under another schedule."""
-        return replace(self, denoiser=self.denoiser.under(schedule))
+        earlier = self.earlier and self.earlier.under(schedule)
+        return replace(self, denoiser=self.denoiser.under(schedule), earlier=earlier)
 
     def guides(self, t: Float[Tensor, "*b"]) -> Bool[Tensor, "*b"]:
         """Whether it asks twice at t."""
@@ -47,26 +52,29 @@ class Guidance:
     def __call__(
         self, x_t: Float[Tensor, "b *shape"], t: Float[Tensor, "*b"], condition: Condition | None = None
     ) -> Float[Tensor, "b *shape"]:
-        """x0_hat for ``condition``, which must hold a class or numbers; its image stays in the second answer."""
-        assert condition and (condition.class_index is not None or condition.numbers is not None), (
-            "guidance needs a class or numbers"
+        """x0_hat for ``condition``, whose image stays in the second answer."""
+        told_of = condition or Condition()
+        assert self.earlier or told_of.class_index is not None or told_of.numbers is not None, (
+            "guidance needs a class or numbers, or an earlier denoiser"
         )
         n, times = len(x_t), t.expand(len(x_t))
         guided = self.guides(times).nonzero()[:, 0].cpu()
         if not len(guided):
             return self.denoiser(x_t, t, condition)
-        rows = torch.cat([torch.arange(n), guided])
-        asked = condition.rows(rows)
-        for value, null in ((asked.class_index, -1), (asked.numbers, torch.nan)):
-            if value is not None:
-                value[n:] = null
-        told, untold = self.denoiser(x_t[rows], times[rows], asked).split([n, len(guided)])
+        if self.earlier:
+            told = self.denoiser(x_t, t, condition)
+            other = self.earlier(x_t[guided], times[guided], told_of.rows(guided).hidden())
+        else:
+            rows = torch.cat([torch.arange(n), guided])
+            answers = self.denoiser(x_t[rows], times[rows], told_of.rows(rows).hidden(n))
+            told, other = answers.split([n, len(guided)])
         at = guided.to(told.device)
-        return told.index_add(0, at, (self.guidance - 1.0) * (told[at] - untold))
+        return told.index_add(0, at, (self.guidance - 1.0) * (told[at] - other))
 
 
 def evaluations(denoiser: Denoiser, t: Float[Tensor, "*b"]) -> Int64[Tensor, "*b"]:
     """Net evaluations per image of a call at t."""
     if isinstance(denoiser, Guidance):
-        return (1 + denoiser.guides(t).long()) * denoiser.denoiser.cost
+        once = denoiser.denoiser.cost
+        return once + denoiser.guides(t).long() * (denoiser.cost - once)
     return torch.full_like(t, denoiser.cost, dtype=torch.int64)

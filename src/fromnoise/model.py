@@ -53,6 +53,7 @@ class Maker:
     sampler: Sampler  # unless another is asked for
     guidance: float  # likewise
     guided_within: tuple[float, float] | None  # noise ratios at which guidance acts, None = at all
+    earlier: Denoiser | None  # what guidance leads away from, None = the denoiser itself, told nothing
     device: str
 
     @property
@@ -64,6 +65,11 @@ class Maker:
     def quick(self) -> Denoiser:
         """The denoiser that sampling asks: nearly ``denoiser``, where that can be had faster."""
         return self.denoiser
+
+    @property
+    def quick_earlier(self) -> Denoiser | None:
+        """``earlier``, likewise."""
+        return self.earlier
 
     @property
     def together(self) -> int:
@@ -93,7 +99,7 @@ class Maker:
         pictures; those not named are left open. guidance: 1 = as learned, more = more typical.
         guidance and sampler are the recipe's own where they are None.
         progress(done, total) is called after each step, with the steps of single images done and all there are.
-        Raises UseError for an unknown class or number, or guidance with neither to act on.
+        Raises UseError for an unknown class or number, or guidance with nothing to act on.
         """
         chosen, image_numbers = sampler or self.sampler, range(first, first + n)
         guidance = self.guidance_of(guidance)
@@ -140,7 +146,7 @@ class Maker:
     ) -> Iterator[Step]:
         """Every Step from noise to these images; labels as class indices, numbers by name and of all images alike.
 
-        Where neither is given nothing is asked for, and then guidance has nothing to act on.
+        Where neither is given nothing is asked for, and then guidance acts only by an ``earlier``.
         """
         chosen = sampler or self.sampler
         times = chosen.times(self.denoiser.schedule)
@@ -165,8 +171,8 @@ class Maker:
         guidance, chosen = self.guidance_of(guidance), sampler or self.sampler
         denoiser, asked = self.quick, self.asked(numbers)
         condition = self._condition(len(image_numbers), labels, asked)
-        if guidance != 1.0 and (asked or labels is not None):
-            denoiser = Guidance(denoiser, guidance, self.guided_within)
+        if guidance != 1.0 and (asked or labels is not None or self.earlier):
+            denoiser = Guidance(denoiser, guidance, self.guided_within, self.quick_earlier)
         start = x_t.to(self.device)
         return chosen.trajectory(denoiser, start, times, condition=condition, seed=seed, numbers=image_numbers)
 
@@ -176,12 +182,17 @@ class Maker:
             return self.guidance
         if not math.isfinite(asked):
             raise UseError(f"Guidance is a number such as 1.5, not {asked}: leave it out for the model's own.")
-        if asked != 1.0 and not (self.classes or self.pictures.numbers):
+        if asked != 1.0 and not self.guidable:
             raise UseError(
-                f"Guidance {asked:g} needs classes or numbers, but these pictures came without class folders and "
-                "without a labels.csv: leave it out."
+                f"Guidance {asked:g} has nothing to act on: these pictures came without class folders and without a "
+                "labels.csv, and no earlier average of the weights is kept. Leave it out."
             )
         return asked
+
+    @property
+    def guidable(self) -> bool:
+        """Whether guidance has anything to act on: a class, numbers or an ``earlier``."""
+        return bool(self.classes or self.pictures.numbers or self.earlier)
 
     def to_values(self, x0: Tensor) -> tuple[Shaped[np.ndarray, "n h w c"], int]:
         """(N,C,H,W) in [-1, 1] -> (N,H,W,C) values as in the files, and how many were clipped."""
@@ -249,14 +260,16 @@ class Model(Maker):
     weights: str  # "ema" or "raw"
     checkpoint: str  # SHA-256 that names the weights
     device: str = "cpu"
+    earlier: Denoiser | None = None
     pictures: Pictures = field(init=False)
     sampler: Sampler = field(init=False)
     guidance: float = field(init=False)
     guided_within: tuple[float, float] | None = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("pictures", "sampler", "guidance", "guided_within"):
+        for name in ("pictures", "sampler", "guided_within"):
             object.__setattr__(self, name, getattr(self.recipe, name))
+        object.__setattr__(self, "guidance", self.recipe.guidance if self.guidable else 1.0)
 
     @cached_property
     def quick(self) -> Denoiser:
@@ -264,10 +277,18 @@ class Model(Maker):
 
         In bfloat16 where it is trained so and the device has that.
         """
-        if not isinstance(self.denoiser, NetDenoiser):
-            return self.denoiser
+        return self._quick(self.denoiser)
+
+    @cached_property
+    def quick_earlier(self) -> Denoiser | None:
+        """``earlier``, likewise."""
+        return self.earlier and self._quick(self.earlier)
+
+    def _quick(self, denoiser: Denoiser) -> Denoiser:
+        if not isinstance(denoiser, NetDenoiser):
+            return denoiser
         dtype = self.recipe.inner_dtype if has_bf16(self.device) else torch.float32
-        return replace(self.denoiser, net=ready(self.denoiser.net, dtype, self.device))
+        return replace(denoiser, net=ready(denoiser.net, dtype, self.device))
 
     @property
     def together(self) -> int:
@@ -278,7 +299,8 @@ class Model(Maker):
 
     def under(self, schedule: str) -> "Model":
         """The same model sampled under another schedule, by name."""
-        return replace(self, denoiser=self.denoiser.under(SCHEDULES[schedule]()))
+        moved = SCHEDULES[schedule]()
+        return replace(self, denoiser=self.denoiser.under(moved), earlier=self.earlier and self.earlier.under(moved))
 
 
 @dataclass(frozen=True)
@@ -292,6 +314,7 @@ class ExactModel(Maker):
     sampler: Sampler = field(default_factory=Sampler)
     guidance: float = 1.0
     guided_within: tuple[float, float] | None = None
+    earlier: None = None
 
     @classmethod
     def of(cls, source: str, images: ImageSet, *, local: bool = False, device: str = "cpu") -> "ExactModel":

@@ -180,6 +180,14 @@ class Condition:
         """What some of the images are told."""
         return self._each(lambda rows: rows[indices.to(rows.device)])
 
+    def hidden(self, first: int = 0) -> "Condition":
+        """From image ``first`` on, the null rows of class and numbers; images stay."""
+        found = self._each(Tensor.clone)
+        for rows, null in ((found.class_index, -1), (found.numbers, torch.nan)):
+            if rows is not None:
+                rows[first:] = null
+        return found
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Condition":
         told = (self.class_index, self.numbers, self.image)
         return Condition(*(None if rows is None else change(rows) for rows in told))

@@ -2,7 +2,7 @@
 
 run.json                the recipe and the meaning of values: never changes
 plan/0000.json ...      numbered revisions of images_total, replayed on resume
-checkpoints/seen-N/     weights, ema and optimizer as safetensors, state.json, manifest.json with SHA-256
+checkpoints/seen-N/     weights, ema, earlier and optimizer as safetensors, state.json, manifest.json with SHA-256
 sheets/N.png, N.npz     fixed noise, raw and EMA: to look at, and the very values
 events.jsonl            what happened, one record a line
 samples/                what ``sample`` made
@@ -16,7 +16,7 @@ import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from fromnoise import __version__, durable
+from fromnoise.denoise import NetDenoiser
 from fromnoise.errors import NoCheckpoint, UseError
 from fromnoise.images import ValueSpec
 from fromnoise.model import Model, build_denoiser, build_net
@@ -34,7 +35,7 @@ from fromnoise.recipe import Recipe
 
 FORMAT = 3
 KEPT = 3  # newest checkpoints
-PARTS = ("weights", "ema", "optimizer")
+PARTS = ("weights", "ema", "optimizer", "earlier")
 
 
 class Revision(BaseModel):
@@ -57,6 +58,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     ema: dict[str, Tensor]
     optimizer: dict[str, Tensor]  # "momentum/NAME", or "exp_avg/NAME", "exp_avg_sq/NAME", "step/NAME"
+    earlier: dict[str, Tensor] | None = None  # the average as it was set aside, None until then
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +150,8 @@ class RunFolder:
         facts = {"images_seen": state.images_seen, "version": __version__}
         with durable.new_folder(path, facts) as folder:
             for part in PARTS:
-                folder.write(f"{part}.safetensors", safetensors.torch.save(_plain(getattr(state, part))))
+                if (tensors := getattr(state, part)) is not None:
+                    folder.write(f"{part}.safetensors", safetensors.torch.save(_plain(tensors)))
             folder.write("state.json", _json(facts | {"seconds": state.seconds}))
         durable.verify_folder(path)
         for old in self.checkpoints()[KEPT:]:
@@ -176,8 +179,9 @@ class RunFolder:
     def load(self, path: Path) -> Checkpoint:
         """A verified checkpoint."""
         state = _read(path / "state.json")
-        parts = {part: safetensors.torch.load((path / f"{part}.safetensors").read_bytes()) for part in PARTS}
-        return Checkpoint(state["images_seen"], state["seconds"], **parts)
+        parts = {part: file for part in PARTS if (file := path / f"{part}.safetensors").is_file()}
+        tensors = {part: safetensors.torch.load(file.read_bytes()) for part, file in parts.items()}
+        return Checkpoint(state["images_seen"], state["seconds"], **tensors)
 
     def keep_sheet(self, sheet: Sheet, png: bytes) -> Path:
         """Keep the values of a sheet and its picture; gives the path of the picture."""
@@ -228,12 +232,16 @@ def load(run: str | Path, *, weights: str = "ema", device: str = "cpu") -> Model
     manifest = durable.read_manifest(path)
     name = "ema.safetensors" if weights == "ema" else "weights.safetensors"
     sha256 = next(file.sha256 for file in manifest.files if file.name == name)
-    tensors = safetensors.torch.load((path / name).read_bytes())
-    net = build_net(recipe)
-    net.load_state_dict(tensors)
-    denoiser = build_denoiser(recipe, net.eval().requires_grad_(False).to(device))
+    denoiser, earlier = _denoiser(recipe, path / name, device), path / "earlier.safetensors"
     seen = _read(path / "state.json")["images_seen"]
-    return Model(recipe, folder.spec(), denoiser, seen, weights, sha256, device)
+    model = Model(recipe, folder.spec(), denoiser, seen, weights, sha256, device)
+    return replace(model, earlier=_denoiser(recipe, earlier, device)) if earlier.is_file() else model
+
+
+def _denoiser(recipe: Recipe, weights: Path, device: str) -> NetDenoiser:
+    net = build_net(recipe)
+    net.load_state_dict(safetensors.torch.load(weights.read_bytes()))
+    return build_denoiser(recipe, net.eval().requires_grad_(False).to(device))
 
 
 def first_error(error: ValidationError) -> str:

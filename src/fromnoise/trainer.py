@@ -4,6 +4,7 @@ An update is asked for, not waited for: it gives an Outcome whose numbers are re
 that a GPU never stands still. Whether they are finite is known just as late; nothing is saved before it is.
 """
 
+import copy
 import importlib.util
 import math
 import shutil
@@ -70,6 +71,7 @@ class Trainer:
         self.optimizer_of = {name: self.muon if name in matrices else self.adam for name in self.weights}
         self.gamma, self.ema_share = ema.gamma_of(recipe.ema_relative_std), rates[2]
         self.step: Callable[[NoisyPair], Tensor] = Replayed(self._step, device) if graph else self._step
+        self.earlier: nn.Module | None = None  # the average as it was set aside
         self.images_seen = 0
         self.batches: Generator[Batch] | None = None
 
@@ -85,6 +87,8 @@ class Trainer:
             optimizer.param_groups[0]["lr"] = _noted(optimizer.param_groups[0]["lr"], rate * share)
         self.ema_share = _noted(self.ema_share, ema.share(self.gamma, self.images_seen, recipe.batch))
         told = self.step(batch.pair)
+        if self.earlier is None and recipe.earlier_at and self.images_seen >= recipe.earlier_at * images_total:
+            self.earlier = copy.deepcopy(self.average)
         if not self.device.startswith("cuda"):
             return Outcome(batch, told.cpu(), None)
         return Outcome(batch, told.to("cpu", non_blocking=True), torch.cuda.current_stream(self.device).record_event())
@@ -144,11 +148,15 @@ class Trainer:
                     raise NonFinite(
                         f"The {what} {name} became NaN or infinite within {self.images_seen:,} images seen; {ADVICE}"
                     )
-        return Checkpoint(self.images_seen, seconds, dict(self.weights), dict(self.ema), moments)
+        earlier = self.earlier.state_dict() if self.earlier else None
+        return Checkpoint(self.images_seen, seconds, dict(self.weights), dict(self.ema), moments, earlier)
 
     def restore(self, state: Checkpoint) -> None:
         """Go on exactly from a checkpoint; before the first update."""
         self.images_seen = state.images_seen
+        if state.earlier:
+            self.earlier = copy.deepcopy(self.average)
+            self.earlier.load_state_dict(state.earlier)
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(state.weights[name])
@@ -166,7 +174,8 @@ class Trainer:
     def model(self, net: nn.Module, weights: str) -> Model:
         """A model of the present weights, to look at."""
         denoiser = build_denoiser(self.recipe, net)
-        return Model(self.recipe, self.images.spec, denoiser, self.images_seen, weights, "", self.device)
+        earlier = build_denoiser(self.recipe, self.earlier) if self.earlier else None
+        return Model(self.recipe, self.images.spec, denoiser, self.images_seen, weights, "", self.device, earlier)
 
 
 def compiles(recipe: Recipe, device: str) -> bool:

@@ -23,9 +23,9 @@ class Forecast:
     minutes: float
     recipe: Recipe
     parameters: int
-    state_bytes: int  # weights, gradients, average, one or two moments of the optimizers, in float32
+    state_bytes: int  # weights, gradients, both averages, one or two moments of the optimizers, in float32
     kept_bytes: int  # what a batch keeps of its way through the net for the way back, in float32
-    checkpoint_bytes: int  # weights, average, moments
+    checkpoint_bytes: int  # weights, both averages, moments
 
     @property
     def training_bytes(self) -> int:
@@ -49,13 +49,14 @@ def of_recipe(recipe: Recipe) -> Forecast:
     sizes = {name: weight.numel() for name, weight in net.named_parameters()}
     moments = sum(number * (1 if name in matrices else 2) for name, number in sizes.items())
     parameters = sum(sizes.values())
+    averages = 1 if recipe.earlier_at is None else 2
     return Forecast(
         minutes=MINUTES,
         recipe=recipe,
         parameters=parameters,
-        state_bytes=4 * (3 * parameters + moments),
+        state_bytes=4 * ((2 + averages) * parameters + moments),
         kept_bytes=recipe.batch * _kept_of_one(net, recipe),
-        checkpoint_bytes=4 * (2 * parameters + moments),
+        checkpoint_bytes=4 * ((1 + averages) * parameters + moments),
     )
 
 
