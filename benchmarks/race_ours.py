@@ -101,6 +101,8 @@ def sampler_of(model: Model | ExactModel) -> str:
     guided = f", guidance {model.guidance:g}" if model.guidance != 1 else ""
     if guided and model.guided_within:
         guided += " from {:g} to {:g}".format(*model.guided_within)
+    if guided and model.earlier:
+        guided += ", away from an earlier average"
     return f"{model.sampler.stepper}, {model.sampler.steps} steps, {model.sampler.grid} grid{guided}"
 
 
