@@ -44,16 +44,17 @@ def test_guidance_is_a_straight_line_through_the_two(guidance):
 
 @pytest.mark.parametrize("condition", [TOLD, Condition(), None])
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 2.5])
-def test_an_earlier_denoiser_is_asked_with_the_class_hidden(condition, guidance):
+@pytest.mark.parametrize("told_too", [False, True])
+def test_an_earlier_denoiser_is_asked_with_the_class_or_with_it_hidden(condition, guidance, told_too):
     """x0_hat + (guidance - 1) (x0_hat - earlier), between the bounds; with nothing told as well."""
     plain, earlier = conv_denoiser(EDM()), conv_denoiser(EDM(), "v")
     ratio = float(noise_ratio(EDM().log_snr(T[1])))
     hidden = UNTOLD if condition is TOLD else None
-    told, other = plain(X, T, condition), earlier(X, T, hidden)
+    told, other = plain(X, T, condition), earlier(X, T, condition if told_too else hidden)
     everywhere = told + (guidance - 1.0) * (told - other)
-    found = Guidance(plain, guidance, None, earlier)
+    found = Guidance(plain, guidance, None, earlier, told_too)
     torch.testing.assert_close(found(X, T, condition), everywhere, rtol=1e-12, atol=1e-12)
-    bounded = Guidance(plain, guidance, (0.9 * ratio, 1.1 * ratio), earlier)
+    bounded = Guidance(plain, guidance, (0.9 * ratio, 1.1 * ratio), earlier, told_too)
     expected = torch.stack([told[0], everywhere[1], told[2]])
     torch.testing.assert_close(bounded(X, T, condition), expected, rtol=1e-12, atol=1e-12)
     assert evaluations(bounded, T).tolist() == [1, 2, 1] and found.cost == 2

@@ -13,7 +13,7 @@ from fromnoise.errors import UseError
 from fromnoise.images import open_images
 from fromnoise.model import BATCH, Model, build_denoiser, build_net, last
 from fromnoise.noise import SCHEDULES
-from fromnoise.recipe import GUIDANCE, NumberSpec, Recipe
+from fromnoise.recipe import YOUNG_GUIDANCE, NumberSpec, Recipe
 from fromnoise.sample import Sampler
 from tiny import awake, equal, one_thread, pictures, recipe
 
@@ -92,7 +92,8 @@ def test_a_class_is_obeyed_and_an_unknown_one_refused_with_the_known(model: Mode
 
 def test_guidance_is_the_recipe_s_unless_asked_otherwise(model: Model) -> None:
     own, said = model.sample(2), model.sample(2, guidance=model.recipe.guidance)
-    assert model.recipe.guidance == GUIDANCE == own.settings["guidance"] and np.array_equal(own.images, said.images)
+    assert model.recipe.guidance == YOUNG_GUIDANCE == own.settings["guidance"]
+    assert np.array_equal(own.images, said.images)
     plain, guided = model.sample(2, guidance=1.0).images, model.sample(2, guidance=3.0).images
     assert not near(plain, guided) and not np.array_equal(plain, own.images)
 

@@ -27,6 +27,8 @@ from fromnoise.recipe import (
     GUIDANCE,
     MOST_KEPT,
     SIZES,
+    YOUNG,
+    YOUNG_GUIDANCE,
     NumberSpec,
     Pictures,
     Recipe,
@@ -189,8 +191,15 @@ def test_no_channel_of_a_pixel_must_share_the_finest_level(width: int, side: int
 
 def test_guidance_is_for_all_but_runs_with_numbers_alone() -> None:
     number = NumberSpec(name="age", low=1, high=9, mean=4, std=2)
-    asked = [auto(pictures(classes=of, numbers=by), MACHINE, 10.0) for of in ((), ("cat",)) for by in ((), (number,))]
+    asked = [auto(pictures(classes=of, numbers=by), FAST, 60.0) for of in ((), ("cat",)) for by in ((), (number,))]
     assert [made.guidance for made in asked] == [GUIDANCE, 1.0, GUIDANCE, GUIDANCE]
+
+
+@pytest.mark.parametrize("classes", [(), ("cat", "dog")])
+def test_the_earlier_average_is_told_the_class_where_a_net_has_learned_it(classes: tuple[str, ...]) -> None:
+    young, old = (auto(pictures(classes=classes), MACHINE, None, images_total=count) for count in (YOUNG - 1, YOUNG))
+    assert (old.earlier_told, old.guidance) == (True, GUIDANCE)
+    assert (young.earlier_told, young.guidance) == ((False, YOUNG_GUIDANCE) if classes else (True, GUIDANCE))
 
 
 @pytest.mark.parametrize(("classes", "fields"), [(("cat", "dog"), {}), (("cat", "dog"), {"guidance": 1.0}), ((), {})])
@@ -256,7 +265,7 @@ def test_pictures_take_their_numbers_from_what_is_trained_on() -> None:
 def test_a_gpu_gets_larger_batches_unless_asked_otherwise() -> None:
     gpu = replace(FAST, device="cuda")
     made, asked = auto(pictures(), gpu, 10.0), auto(pictures(), gpu, 10.0, batch=64)
-    assert (made.batch, made.muon_rate, made.guidance) == (GPU_BATCH, GPU_MUON_RATE, GUIDANCE)
+    assert (made.batch, made.muon_rate) == (GPU_BATCH, GPU_MUON_RATE)
     on_cpu = auto(pictures(), MACHINE, 10.0)
     assert (asked.batch, asked.muon_rate) == (64, on_cpu.muon_rate)
 

@@ -12,20 +12,20 @@ from fromnoise.noise import Condition, Schedule
 
 @dataclass(frozen=True)
 class Guidance:
-    """x0_hat(told) + (guidance - 1) (x0_hat(told) - other(null)): away from what the other denoiser answers.
+    """x0_hat + (guidance - 1) (x0_hat - other): away from what another denoiser answers; 1 is the plain answer.
 
-    Null hides the class and all numbers; guidance 1 is the plain answer. The other is the same denoiser (Ho, Salimans
-    2022, arXiv 2207.12598, eq. 6), which needs a class or numbers, or ``earlier``, one that learned less of the same
-    pictures: then samples also move away from its mistakes, with nothing told as well (Karras et al. 2024, arXiv
-    2406.02507, eq. 3, where the other is told the class). Outside of the noise ratios ``within``, ends included, the
-    answer is the plain one and costs one evaluation (Kynkaanniemi et al. 2024, arXiv 2404.07724, section 3); None is no
-    bound.
+    The other is the same denoiser with class and all numbers hidden (Ho, Salimans 2022, arXiv 2207.12598, eq. 6), which
+    needs one of them; or ``earlier``, one that learned less of the same pictures, so that samples move away from its
+    mistakes: ``earlier_told`` class and numbers as well (Karras et al. 2024, arXiv 2406.02507, eq. 3), or with them
+    hidden. Outside of the noise ratios ``within``, ends included, the answer is the plain one and costs one evaluation
+    (Kynkaanniemi et al. 2024, arXiv 2404.07724, section 3); None is no bound.
     """
 
     denoiser: Denoiser
     guidance: float
     within: tuple[float, float] | None = None
     earlier: Denoiser | None = None
+    earlier_told: bool = False
 
     @property
     def cost(self) -> int:
@@ -62,14 +62,14 @@ class Guidance:
         if not len(guided):
             return self.denoiser(x_t, t, condition)
         if self.earlier:
-            told = self.denoiser(x_t, t, condition)
-            other = self.earlier(x_t[guided], times[guided], told_of.rows(guided).hidden())
+            plain, asked = self.denoiser(x_t, t, condition), told_of.rows(guided)
+            other = self.earlier(x_t[guided], times[guided], asked if self.earlier_told else asked.hidden())
         else:
             rows = torch.cat([torch.arange(n), guided])
             answers = self.denoiser(x_t[rows], times[rows], told_of.rows(rows).hidden(n))
-            told, other = answers.split([n, len(guided)])
-        at = guided.to(told.device)
-        return told.index_add(0, at, (self.guidance - 1.0) * (told[at] - other))
+            plain, other = answers.split([n, len(guided)])
+        at = guided.to(plain.device)
+        return plain.index_add(0, at, (self.guidance - 1.0) * (plain[at] - other))
 
 
 def evaluations(denoiser: Denoiser, t: Float[Tensor, "*b"]) -> Int64[Tensor, "*b"]:

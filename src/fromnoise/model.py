@@ -54,6 +54,7 @@ class Maker:
     guidance: float  # likewise
     guided_within: tuple[float, float] | None  # noise ratios at which guidance acts, None = at all
     earlier: Denoiser | None  # what guidance leads away from, None = the denoiser itself, told nothing
+    earlier_told: bool  # class and numbers
     device: str
 
     @property
@@ -172,7 +173,7 @@ class Maker:
         denoiser, asked = self.quick, self.asked(numbers)
         condition = self._condition(len(image_numbers), labels, asked)
         if guidance != 1.0 and (asked or labels is not None or self.earlier):
-            denoiser = Guidance(denoiser, guidance, self.guided_within, self.quick_earlier)
+            denoiser = Guidance(denoiser, guidance, self.guided_within, self.quick_earlier, self.earlier_told)
         start = x_t.to(self.device)
         return chosen.trajectory(denoiser, start, times, condition=condition, seed=seed, numbers=image_numbers)
 
@@ -265,9 +266,10 @@ class Model(Maker):
     sampler: Sampler = field(init=False)
     guidance: float = field(init=False)
     guided_within: tuple[float, float] | None = field(init=False)
+    earlier_told: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        for name in ("pictures", "sampler", "guided_within"):
+        for name in ("pictures", "sampler", "guided_within", "earlier_told"):
             object.__setattr__(self, name, getattr(self.recipe, name))
         object.__setattr__(self, "guidance", self.recipe.guidance if self.guidable else 1.0)
 
@@ -315,6 +317,7 @@ class ExactModel(Maker):
     guidance: float = 1.0
     guided_within: tuple[float, float] | None = None
     earlier: None = None
+    earlier_told: bool = False
 
     @classmethod
     def of(cls, source: str, images: ImageSet, *, local: bool = False, device: str = "cpu") -> "ExactModel":

@@ -144,6 +144,7 @@ class Recipe(BaseModel):
     guidance: float = 1.0  # of sampling; 1 = as learned
     guided_within: tuple[PositiveFloat, PositiveFloat] | None = None  # noise ratios at which it acts; None = all
     earlier_at: float | None = Field(None, gt=0, lt=1)  # share of the run after which the average is set aside for it
+    earlier_told: bool = False  # class and numbers, as the average it guides is
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
@@ -276,17 +277,14 @@ def auto(pictures: Pictures, machine: Machine, minutes: float | None, **override
     """
     chosen = _affordable_net(pictures, machine, minutes) if minutes else net_of_size(*SIZES[0][:2], pictures)
     net = _changed(chosen, overrides.pop("net", {}))
-    guidance = overrides.get("guidance", GUIDANCE if pictures.classes or not pictures.numbers else 1.0)
     narrower = min(1.0, pictures.sigma_data / NARROW)
-    fields = {
+    fields: dict[str, Any] = {
         "pictures": pictures,
         "net": net,
         "minutes": minutes,
         "dtype": "bfloat16" if machine.bf16 else "float32",
-        "guidance": guidance,
         "guided_within": tuple(ratio * narrower for ratio in GUIDED_WITHIN),
         "earlier_at": EARLIER_AT,
-        "sampler": _sampler(pictures, guidance, overrides.pop("sampler", {})),
         "centre": pictures.mean if pictures.sigma_data < NARROW else 0.0,
         "levels_mean": LEVELS_MEAN + math.log(narrower),
     }
@@ -294,6 +292,8 @@ def auto(pictures: Pictures, machine: Machine, minutes: float | None, **override
         fields |= {"batch": GPU_BATCH, "muon_rate": GPU_MUON_RATE}
     if minutes:
         fields["images_total"] = _expected_images(net, pictures, machine, minutes)
+    fields |= _guidance(pictures, (fields | overrides).get("images_total", 0))
+    fields["sampler"] = _sampler(pictures, (fields | overrides)["guidance"], overrides.pop("sampler", {}))
     made = Recipe.model_validate(fields | overrides)
     if "batch" in overrides or machine.device != "cpu":
         return made
@@ -306,8 +306,9 @@ MOST_KEPT = 64  # channels of pixels and patches that a net is widened for
 GPU_BATCH, GPU_MUON_RATE = 256, 0.02
 SMALL_IMAGE, FEW_SEEN = 2_048, 100_000  # values of an image, and images seen in a run
 KEPT_SECONDS, KEPT_SHARE = 1.0, 0.03  # of the budget, for the end
-GUIDANCE = 1.5  # from an earlier average; not where numbers alone are known, which come to vary too little (LOG.md)
 EARLIER_AT = 0.25  # as good as an eighth and better than a half (LOG.md)
+GUIDANCE = 2.0  # away from an earlier average that is told the class as well
+YOUNG, YOUNG_GUIDANCE = 120_000, 1.5  # images, below which a net makes too little of its class: the average is not told
 GUIDED_WITHIN = (0.25, 5.0)  # above, samples come out further from the pictures; below, no nearer (LOG.md)
 EVALUATIONS = 12  # of the net for an image: 200 make none better (LOG.md)
 GUIDED_STEPS = 9  # that take so many, three of them being within on `inner`
@@ -334,6 +335,14 @@ def _batch(pictures: Pictures, images_total: int) -> int:
     """
     small = pictures.height * pictures.width * pictures.channels <= SMALL_IMAGE
     return BATCH if small or images_total >= FEW_SEEN else BATCH // 2
+
+
+def _guidance(pictures: Pictures, images_total: int) -> dict[str, Any]:
+    """None where numbers alone are known: these came to vary too little (LOG.md)."""
+    if pictures.numbers and not pictures.classes:
+        return {"guidance": 1.0}
+    young = bool(pictures.classes) and images_total < YOUNG
+    return {"guidance": YOUNG_GUIDANCE if young else GUIDANCE, "earlier_told": not young}
 
 
 def _sampler(pictures: Pictures, guidance: float, fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """The embedded pictures as a source: drawn, not read."""
 
 import hashlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -58,16 +59,20 @@ class DrawnSource:
     def _blocks(self, size: Size, progress: Progress) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
         n = len(self.pictures)
         at_once = max(1, AT_ONCE * 32 * 32 // (size[0] * size[1]))
-        starts = range(0, n, at_once)
+        starts = iter(range(0, n, at_once))
 
         def draw(start: int) -> UInt8[np.ndarray, "n h w 3"]:
             return self.pictures.render(np.arange(start, min(n, start + at_once)), *size)
 
-        # Threads suffice: the drawing is NumPy on large arrays, which lets go of the interpreter's lock.
+        # Threads suffice: the drawing is NumPy on large arrays, which lets go of the interpreter's lock. One block more
+        # than there are threads is under way, so that none stands still while another is packed.
         with ThreadPoolExecutor(THREADS) as pool:
-            for first in range(0, len(starts), THREADS):
-                yield from pool.map(draw, starts[first : first + THREADS])
-                progress(min(n, starts[first] + THREADS * at_once), n)
+            under_way, done = deque(pool.submit(draw, start) for start in islice(starts, THREADS + 1)), 0
+            while under_way:
+                block = under_way.popleft().result()
+                under_way.extend(pool.submit(draw, start) for start in islice(starts, 1))
+                yield block
+                progress(done := done + len(block), n)
 
     def _contents(self, size: Size) -> Contents:
         n = len(self.pictures)

@@ -1,7 +1,8 @@
 """Decoding in processes of their own: a file that kills or stalls its process is a refused file, and no more.
 
 A worker is this module started anew. It and its owner exchange frames: two lengths, a JSON record, bytes. No frame is
-ever unpickled: whoever takes over a decoder could answer anything.
+ever unpickled: whoever takes over a decoder could answer anything. A few jobs are sent together, and answered one by
+one: whichever answer does not come tells the file that failed.
 """
 
 import atexit
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -103,21 +104,19 @@ class _Pool:
 
     def answer(self, jobs: list[Job | tuple[File, BadFile]], stop: threading.Event) -> list[tuple[File, Answer]]:
         """Of a few jobs by one worker. A file that fails it is tried once more: the failure may have been its own."""
-        worker, found = self.idle.get(), list[tuple[File, Answer]]()
+        worker, found = self.idle.get(), list[Answer]()
+        asked = [job for job in jobs if isinstance(job, Job)]
         try:
-            for job in jobs:
-                if stop.is_set():
-                    break
-                if isinstance(job, Job):
-                    answer = worker.ask(job)
-                    if isinstance(answer, Failed) and not stop.is_set():
-                        answer = worker.ask(job)
-                    found.append((replace(job.file, data=None), answer))
-                else:
-                    found.append(job)
-            return found
+            while len(found) < len(asked) and not stop.is_set():
+                rest = asked[len(found) :]
+                got = worker.ask(rest)
+                if isinstance(got[-1], Failed) and not stop.is_set():
+                    got[-1:] = worker.ask([rest[len(got) - 1]])
+                found += got
         finally:
             self.idle.put(worker)
+        coming = iter(found)  # too few where it was stopped, and then nobody listens
+        return [(replace(job.file, data=None), next(coming, None)) if isinstance(job, Job) else job for job in jobs]
 
     def _watch(self) -> None:
         while True:
@@ -144,22 +143,25 @@ class _Worker:
         self.stalled = False
         self.lock = threading.Lock()  # between an answer that comes and the clock that ends the process
 
-    def ask(self, job: Job) -> Answer:
-        """The answer; ``Failed`` where none that makes sense came in time."""
-        record = {"what": job.what, "name": job.file.name, "size": job.file.size, "path": job.file.path}
-        record |= {"target": asdict(job.target) if job.target else None, "inside": job.file.data is not None}
+    def ask(self, jobs: Sequence[Job]) -> list[Answer]:
+        """The answers up to the first that is ``Failed``: none that makes sense came in time."""
+        found = list[Answer]()
         try:
             process = self._started()
             self._wait_until(time.monotonic() + SECONDS)
-            _send(process.stdin, record, job.file.data or b"")
-            answer = _understood(*_receive(process.stdout, _expected(job)), job)
+            _send(process.stdin, {"jobs": len(jobs)}, b"")
+            for job in jobs:
+                _send(process.stdin, _record(job), job.file.data or b"")
+            for job in jobs:
+                self._wait_until(time.monotonic() + SECONDS)
+                found.append(_understood(*_receive(process.stdout, _expected(job)), job))
             self._wait_until(None)
-            return answer
+            return found
         except Exception:  # whatever a decoder that was taken over may have sent
             stalled = self.stalled
             self._end()
             why = f"decoding it did not end within {SECONDS:g} seconds" if stalled else "it crashes the decoder"
-            return Failed(f"corrupt: {why}")
+            return [*found, Failed(f"corrupt: {why}")]
 
     def _wait_until(self, deadline: float | None) -> None:
         with self.lock:
@@ -231,6 +233,12 @@ def _receive(stream: Any, most: int) -> tuple[dict[str, Any], bytes]:
     return json.loads(_exactly(stream, text)), _exactly(stream, data)
 
 
+def _record(job: Job) -> dict[str, Any]:
+    """What a worker is asked, beside the bytes of the file."""
+    record = {"what": job.what, "name": job.file.name, "size": job.file.size, "path": job.file.path}
+    return record | {"target": asdict(job.target) if job.target else None, "inside": job.file.data is not None}
+
+
 def _expected(job: Job) -> int:
     """Bytes of the pixels that answer a job."""
     if job.target is None:
@@ -270,8 +278,10 @@ def serve() -> None:
     _send(out, {}, b"")
     with suppress(EOFError, BrokenPipeError):
         while True:
-            record, data = _receive(sys.stdin.buffer, MOST_BYTES + 1)
-            _send(out, *_performed(record, data))
+            count = _receive(sys.stdin.buffer, 0)[0]["jobs"]
+            asked = [_receive(sys.stdin.buffer, MOST_BYTES + 1) for _ in range(count)]  # all before the first answer:
+            for record, data in asked:  # so the two never wait for each other with both pipes full
+                _send(out, *_performed(record, data))
 
 
 class _Pipe:
