@@ -113,7 +113,7 @@ def test_classes_are_named_and_wrong_ones_refused() -> None:
     assert class_names(model(classes=()), [5]) == (None,)
     with pytest.raises(UseError, match=r"'cow'.*cat, dog"):
         reverse(tiny, [0], class_name="cow")
-    with pytest.raises(UseError, match="Guidance 2 needs classes"):
+    with pytest.raises(UseError, match="Guidance 2 has nothing to act on"):
         reverse(model(classes=()), [0], guidance=2.0)
 
 

@@ -23,6 +23,7 @@ from fromnoise.images import (
     ImageSet,
     ValueSpec,
     decode,
+    drawn_source,
     encode_png,
     enlarge,
     montage,
@@ -742,6 +743,28 @@ def test_a_single_file_is_no_source(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(UseError, match="neither a folder nor a file"):
         open_images(tmp_path / "loop")
+
+
+def test_many_pictures_are_drawn_by_processes_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of 8, the last of 5, by three processes in turn: the same pictures as by none."""
+    from fromnoise.menagerie import Menagerie
+
+    monkeypatch.setattr(drawn_source, "AT_ONCE", 8)
+    monkeypatch.setattr(drawn_source, "PROCESSES", 3)
+    started, start = list[str](), drawn_source.start_python
+    monkeypatch.setattr(drawn_source, "start_python", lambda *words: started.append(words[-1]) or start(*words))
+    images = open_images("menagerie:61@7", size=(32, 32))
+    assert np.array_equal(images.values, Menagerie(61, 7).render(np.arange(61), 32, 32))
+    assert started == ["0", "1", "2"]
+
+
+def test_a_process_that_ends_while_it_draws_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = drawn_source.start_python
+    monkeypatch.setattr(drawn_source, "AT_ONCE", 8)
+    monkeypatch.setattr(drawn_source, "PROCESSES", 3)
+    monkeypatch.setattr(drawn_source, "start_python", lambda code, *words: start("sys.exit()", *words))
+    with pytest.raises(UseError, match="menagerie:61@7 was not drawn"):
+        open_images("menagerie:61@7", size=(32, 32))
 
 
 @pytest.mark.parametrize("text", ["menagerie:many", "menagerie:5@", "menagerie:0"])

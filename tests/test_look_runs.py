@@ -314,7 +314,7 @@ def test_figures_of_numbers_asked_for_show_other_pictures_and_carry_them_in_thei
 def test_what_was_asked_for_is_said_beneath_and_a_guess_once_beside(numbered: Path, tmp_path: Path) -> None:
     asked = Asking(numbers=list(ASKED[1:]), seed=3).of(numbered)
     assert "seed 3, number 1, class" in (line := asked.origin(f"seed 3, {asked.name(1)}"))
-    assert " · angle 90.5, time of day -1.5 · guidance 1.25" in line
+    assert " · angle 90.5, time of day -1.5 · guidance 1.5" in line
     said = invoke("seeds", numbered, "-n", 3, "--set", "time of day=40", "--out", tmp_path / "x.png")
     assert said.count("Note: time of day 40 lies outside the -2.5 to 1.5 of the pictures") == 1
     assert said.count("Note") == 1

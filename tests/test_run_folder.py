@@ -18,7 +18,7 @@ from fromnoise.model import build_net
 from fromnoise.run_folder import KEPT, PARTS, Checkpoint, Revision, RunFolder, Sheet, load
 from tiny import awake, equal, one_thread, recipe
 
-FILES = ("weights.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
+FILES = (*(f"{part}.safetensors" for part in PARTS), "state.json", "manifest.json")
 
 
 @pytest.fixture(autouse=True, scope="module")

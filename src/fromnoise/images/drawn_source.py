@@ -1,15 +1,14 @@
 """The embedded pictures as a source: drawn, not read."""
 
 import hashlib
-from collections import Counter, deque
+import sys
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 
 from fromnoise import menagerie
 from fromnoise.errors import UseError
@@ -21,7 +20,8 @@ from fromnoise.images.pack import Contents, Reading
 from fromnoise.images.picture_source import Progress
 from fromnoise.images.report import ScanReport
 from fromnoise.images.resize import Size
-from fromnoise.images.workers import COUNT as THREADS
+from fromnoise.images.workers import COUNT as PROCESSES
+from fromnoise.images.workers import start_python
 
 DEFAULT_SIZE = (32, 32)
 AT_ONCE = 1024
@@ -57,22 +57,32 @@ class DrawnSource:
         )
 
     def _blocks(self, size: Size, progress: Progress) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
-        n = len(self.pictures)
-        at_once = max(1, AT_ONCE * 32 * 32 // (size[0] * size[1]))
-        starts = iter(range(0, n, at_once))
+        n, done = len(self.pictures), 0
+        for block in self._drawn(size, max(1, AT_ONCE * 32 * 32 // (size[0] * size[1]))):
+            yield block
+            progress(done := done + len(block), n)
 
-        def draw(start: int) -> UInt8[np.ndarray, "n h w 3"]:
-            return self.pictures.render(np.arange(start, min(n, start + at_once)), *size)
-
-        # Threads suffice: the drawing is NumPy on large arrays, which lets go of the interpreter's lock. One block more
-        # than there are threads is under way, so that none stands still while another is packed.
-        with ThreadPoolExecutor(THREADS) as pool:
-            under_way, done = deque(pool.submit(draw, start) for start in islice(starts, THREADS + 1)), 0
-            while under_way:
-                block = under_way.popleft().result()
-                under_way.extend(pool.submit(draw, start) for start in islice(starts, 1))
-                yield block
-                progress(done := done + len(block), n)
+    def _drawn(self, size: Size, at_once: int) -> Iterator[UInt8[np.ndarray, "n h w 3"]]:
+        """By a few processes in turn, where there is enough to draw for their start to pay."""
+        (height, width), blocks = size, _blocks_of(len(self.pictures), at_once)
+        if len(blocks) < 2 * PROCESSES:
+            yield from (self.pictures.render(some, height, width) for some in blocks)
+            return
+        # Threads do not pay: most arrays are small, and between them there is the interpreter's lock (LOG.md).
+        code = "from fromnoise.images.drawn_source import write_blocks; write_blocks(*map(int, sys.argv[1:]))"
+        words = (len(self.pictures), self.pictures.seed, height, width, at_once, PROCESSES)
+        painters = [start_python(code, *map(str, (*words, first))) for first in range(PROCESSES)]
+        try:
+            for k, some in enumerate(blocks):
+                stream = painters[k % PROCESSES].stdout
+                data = stream.read(len(some) * height * width * 3) if stream else b""
+                if len(data) < len(some) * height * width * 3:
+                    raise UseError(f"{self.title} was not drawn: a process that draws it was ended. Try again.")
+                yield np.frombuffer(data, np.uint8).reshape(len(some), height, width, 3)
+        finally:
+            for painter in painters:
+                painter.kill()
+                painter.communicate()
 
     def _contents(self, size: Size) -> Contents:
         n = len(self.pictures)
@@ -96,3 +106,14 @@ class DrawnSource:
             n_heldout=0,
         )
         return Contents(numbered("menagerie", n), Labels(labels, classes, None, (), ()), report)
+
+
+def write_blocks(count: int, seed: int, height: int, width: int, at_once: int, every: int, first: int) -> None:
+    """To stdout, what one of ``every`` processes draws: each ``every``-th block of ``at_once`` from ``first`` on."""
+    pictures = menagerie.Menagerie(count, seed)
+    for some in _blocks_of(count, at_once)[first::every]:
+        sys.stdout.buffer.write(pictures.render(some, height, width).data)
+
+
+def _blocks_of(count: int, at_once: int) -> list[Int64[np.ndarray, " n"]]:
+    return np.split(np.arange(count), range(at_once, count, at_once))

@@ -38,7 +38,6 @@ TOGETHER, TOGETHER_BYTES = 16, 2**24  # files, and bytes of archived ones, that 
 STARTING = 120.0  # seconds that a worker may take until it is ready
 MOST_TEXT = 2**24  # bytes of a record
 _FRAME = struct.Struct("<IQ")
-_START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from fromnoise.images.workers import serve; serve()"
 
 Answer = Header | Raster | int | None | BadFile
 
@@ -194,17 +193,30 @@ class _Worker:
         if self.process and self.process.poll() is not None:
             self._end()
         if self.process is None:
-            here = str(Path(__file__).parents[2])
             self._wait_until(time.monotonic() + STARTING)
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _START, json.dumps([*(path for path in sys.path if path), here])],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,  # decoders written in C complain there; what matters becomes a verdict
-                env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            )
+            self.process = start_python("from fromnoise.images.workers import serve; serve()")
             _receive(self.process.stdout, 0)  # its greeting
         return self.process
+
+
+def start_python(code: str, *words: str) -> "subprocess.Popen[bytes]":
+    """A Python of its own, of one thread, that finds this package and runs ``code``; sys.argv[1:] are ``words``."""
+    here = str(Path(__file__).parents[2])
+    paths = json.dumps([*(path for path in sys.path if path), here])
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-P",
+            "-c",
+            f"import sys, json; sys.path[:] = json.loads(sys.argv.pop(1)); {code}",
+            paths,
+            *words,
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # decoders written in C complain there; what matters becomes a verdict
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+    )
 
 
 _one_pool: _Pool | None = None
