@@ -193,6 +193,8 @@ def test_guidance_is_for_all_but_runs_with_numbers_alone() -> None:
     number = NumberSpec(name="age", low=1, high=9, mean=4, std=2)
     asked = [auto(pictures(classes=of, numbers=by), FAST, 60.0) for of in ((), ("cat",)) for by in ((), (number,))]
     assert [made.guidance for made in asked] == [GUIDANCE, 1.0, GUIDANCE, GUIDANCE]
+    bare = [auto(pictures(classes=of), FAST, 60.0, earlier_at=None) for of in ((), ("cat",))]
+    assert [(made.guidance, made.earlier_told) for made in bare] == [(1.0, False), (YOUNG_GUIDANCE, False)]
 
 
 @pytest.mark.parametrize("classes", [(), ("cat", "dog")])

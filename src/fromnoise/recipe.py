@@ -292,7 +292,8 @@ def auto(pictures: Pictures, machine: Machine, minutes: float | None, **override
         fields |= {"batch": GPU_BATCH, "muon_rate": GPU_MUON_RATE}
     if minutes:
         fields["images_total"] = _expected_images(net, pictures, machine, minutes)
-    fields |= _guidance(pictures, (fields | overrides).get("images_total", 0))
+    known = fields | overrides
+    fields |= _guidance(pictures, known.get("images_total", 0), known["earlier_at"])
     fields["sampler"] = _sampler(pictures, (fields | overrides)["guidance"], overrides.pop("sampler", {}))
     made = Recipe.model_validate(fields | overrides)
     if "batch" in overrides or machine.device != "cpu":
@@ -337,12 +338,12 @@ def _batch(pictures: Pictures, images_total: int) -> int:
     return BATCH if small or images_total >= FEW_SEEN else BATCH // 2
 
 
-def _guidance(pictures: Pictures, images_total: int) -> dict[str, Any]:
-    """None where numbers alone are known: these came to vary too little (LOG.md)."""
-    if pictures.numbers and not pictures.classes:
+def _guidance(pictures: Pictures, images_total: int, earlier_at: float | None) -> dict[str, Any]:
+    """1 where numbers alone are known, as what is left open came to vary too little (LOG.md)."""
+    if not pictures.classes and (pictures.numbers or not earlier_at):
         return {"guidance": 1.0}
-    young = bool(pictures.classes) and images_total < YOUNG
-    return {"guidance": YOUNG_GUIDANCE if young else GUIDANCE, "earlier_told": not young}
+    told = bool(earlier_at) and not (pictures.classes and images_total < YOUNG)
+    return {"guidance": GUIDANCE if told else YOUNG_GUIDANCE, "earlier_told": told}
 
 
 def _sampler(pictures: Pictures, guidance: float, fields: Mapping[str, Any]) -> dict[str, Any]:
