@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -44,6 +45,7 @@ def race_model(folder: Path, overrides: dict[str, Any]) -> Model:
     pictures = Pictures.of("drawings in grey", images).model_copy(update={"classes": classes})
     recipe = auto(pictures, machine, MINUTES, **overrides)
     trainer, run = Trainer(recipe, images, "cpu"), RunFolder(folder)
+    trainer.earlier = deepcopy(trainer.average)  # as from a quarter of a run on
     with run.writing():
         run.create(recipe, images.spec)
         run.save(trainer.state(0.0))

@@ -339,7 +339,10 @@ def _batch(pictures: Pictures, images_total: int) -> int:
 
 
 def _guidance(pictures: Pictures, images_total: int, earlier_at: float | None) -> dict[str, Any]:
-    """1 where numbers alone are known, as what is left open came to vary too little (LOG.md)."""
+    """How much, and whether the earlier average is told what is asked for.
+
+    None where numbers alone are known: what is left open came to vary too little (LOG.md).
+    """
     if not pictures.classes and (pictures.numbers or not earlier_at):
         return {"guidance": 1.0}
     told = bool(earlier_at) and not (pictures.classes and images_total < YOUNG)

@@ -16,7 +16,7 @@ import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -232,10 +232,9 @@ def load(run: str | Path, *, weights: str = "ema", device: str = "cpu") -> Model
     manifest = durable.read_manifest(path)
     name = "ema.safetensors" if weights == "ema" else "weights.safetensors"
     sha256 = next(file.sha256 for file in manifest.files if file.name == name)
-    denoiser, earlier = _denoiser(recipe, path / name, device), path / "earlier.safetensors"
-    seen = _read(path / "state.json")["images_seen"]
-    model = Model(recipe, folder.spec(), denoiser, seen, weights, sha256, device)
-    return replace(model, earlier=_denoiser(recipe, earlier, device)) if earlier.is_file() else model
+    aside, seen = path / "earlier.safetensors", _read(path / "state.json")["images_seen"]
+    earlier = _denoiser(recipe, aside, device) if aside.is_file() else None
+    return Model(recipe, folder.spec(), _denoiser(recipe, path / name, device), seen, weights, sha256, device, earlier)
 
 
 def _denoiser(recipe: Recipe, weights: Path, device: str) -> NetDenoiser:

@@ -9,7 +9,6 @@ import atexit
 import json
 import os
 import queue
-import signal
 import struct
 import subprocess
 import sys
@@ -38,6 +37,9 @@ TOGETHER, TOGETHER_BYTES = 16, 2**24  # files, and bytes of archived ones, that 
 STARTING = 120.0  # seconds that a worker may take until it is ready
 MOST_TEXT = 2**24  # bytes of a record
 _FRAME = struct.Struct("<IQ")
+_START = (
+    "import json, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.path[:] = json.loads(sys.argv.pop(1))"
+)
 
 Answer = Header | Raster | int | None | BadFile
 
@@ -200,18 +202,14 @@ class _Worker:
 
 
 def start_python(code: str, *words: str) -> "subprocess.Popen[bytes]":
-    """A Python of its own, of one thread, that finds this package and runs ``code``; sys.argv[1:] are ``words``."""
+    """A Python of its own, of one thread, that finds this package and runs ``code``; sys.argv[1:] are ``words``.
+
+    Ctrl-C passes it by: that is for its owner.
+    """
     here = str(Path(__file__).parents[2])
     paths = json.dumps([*(path for path in sys.path if path), here])
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-P",
-            "-c",
-            f"import sys, json; sys.path[:] = json.loads(sys.argv.pop(1)); {code}",
-            paths,
-            *words,
-        ],
+        [sys.executable, "-P", "-c", f"{_START}; {code}", paths, *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # decoders written in C complain there; what matters becomes a verdict
@@ -283,7 +281,6 @@ def _understood(record: dict[str, Any], data: bytes, job: Job) -> Answer:
 
 def serve() -> None:
     """The worker's side: answer until the owner is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner
     _bound_memory()
     out = _Pipe(os.dup(1))
     os.dup2(2, 1)  # whatever a library prints must not become an answer
